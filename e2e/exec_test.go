@@ -196,7 +196,7 @@ func TestExecNested(t *testing.T) {
 	marks := map[string]string{
 		"env": "AWS_ACCESS_KEY_ID=ASIA", "server": endpointURI + "=", "file": "AWS_SHARED_CREDENTIALS_FILE=" + h.state("run/overlays/"), "several": "AWS_SHARED_CREDENTIALS_FILE=" + h.state("run/overlays/"),
 	}
-	said := regexp.MustCompile(`^broker: this shell already runs with the credentials of (\S+?)( until \d\d:\d\d \(\d+m\))?; leave it, or (?:unset BROKER_PROFILE to nest on purpose|type eval "\$\(broker export --unset\)")\nhint: (env -u BROKER_PROFILE broker exec [a-z_ -]+ -- env)\n$`)
+	said := regexp.MustCompile(`^broker: this shell already runs with the credentials of (\S+?)( until (?:\d{4}-\d\d-\d\d )?\d\d:\d\d \(\d+m\))?; leave it, or (?:unset BROKER_PROFILE to nest on purpose|type eval "\$\(broker export --unset\)")\nhint: (env -u BROKER_PROFILE broker exec [a-z_ -]+ -- env)\n$`)
 	for outer, before := range execWays {
 		for inner, way := range execWays {
 			r := h.run("broker", append(append(slices.Clone(before), "broker"), append(way, "env")...)...)

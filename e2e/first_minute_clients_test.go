@@ -87,7 +87,7 @@ func playOnTerminal(t *testing.T, scenes []scene) string {
 		{regexp.QuoteMeta(h.home), "~"}, {regexp.QuoteMeta(h.bin), "~/.local/bin"}, {code, "123456"},
 		{`paul@[\w.-]+|root@[\w.-]+`, "paul@laptop"}, {`AROA\w+`, "AROAIOSFODNN7EXAMPLE"},
 		{`\d{4}-\d\d-\d\d \d\d:\d\d:\d\d`, "2026-11-22 21:00:00"}, {`since [\d-]+ [\d:]+`, "since 2026-11-22 09:00:00"},
-		{`until \d\d:\d\d \([^)]*\)`, "until 10:00 (59m)"},
+		{`until (\d{4}-\d\d-\d\d )?\d\d:\d\d \([^)]*\)`, "until 10:00 (59m)"},
 		{`pid \d+, version [^,]*`, "pid 4711, version 0.1.0"}, {`  1[12]h(\d+m)?(\d+s)?`, "  11h59m57s"},
 		{`  (1h|\d+m)(\d+s)?`, "  59m58s"},
 		{regexp.QuoteMeta(proxy.url), "none"}, {regexp.QuoteMeta(proxy.ca), "the system's"},

@@ -66,7 +66,7 @@ func TestClientsGuard(t *testing.T) {
 		t.Errorf("a background job:\n%s", screen)
 	}
 
-	// Two panes: each has a question of its own.
+	// Two panes: each has a prompt of its own.
 	m.clean()
 	m.types(ask)
 	m.waits(confirmation)
@@ -86,7 +86,7 @@ func TestClientsGuard(t *testing.T) {
 	m.types("n")
 	m.waits("was not confirmed")
 
-	// A guarded command has a question of its own, after a yes for a while too.
+	// A guarded command has a prompt of its own, after a yes for a while too.
 	m.clean()
 	m.types(ask)
 	m.waits(confirmation)

@@ -33,7 +33,7 @@ func TestConfirmThroughPipes(t *testing.T) {
 	s.asItWas()
 }
 
-// TestConfirmInterrupted: Ctrl-C and Ctrl-D at the question hand out nothing, and the terminal is left as it was.
+// TestConfirmInterrupted: Ctrl-C and Ctrl-D at the prompt hand out nothing, and the terminal is left as it was.
 func TestConfirmInterrupted(t *testing.T) {
 	t.Parallel()
 	h := guarded(t)
@@ -49,10 +49,14 @@ func TestConfirmInterrupted(t *testing.T) {
 	s.keys("\x04")
 	s.fails("8")
 	s.asItWas()
+	if log := h.ok(t, "broker", "log"); strings.Count(log, "the prompt to confirm prod was interrupted") != 1 ||
+		strings.Count(log, "the session of prod was not confirmed") != 1 {
+		t.Errorf("the log does not tell them apart:\n%s", log)
+	}
 	h.counted(t, "AssumeRole", 1)
 }
 
-// TestConfirmDropsKeysTypedAhead: what was typed before the question appeared is not an answer to it.
+// TestConfirmDropsKeysTypedAhead: what was typed before the prompt appeared is not an answer to it.
 func TestConfirmDropsKeysTypedAhead(t *testing.T) {
 	t.Parallel()
 	h := guarded(t)
@@ -83,7 +87,7 @@ func TestConfirmTerminalGone(t *testing.T) {
 	s.succeeds()
 }
 
-// TestConfirmKilled: a client that is killed while its question is open leaves none behind.
+// TestConfirmKilled: a client that is killed while its prompt is open leaves none behind.
 func TestConfirmKilled(t *testing.T) {
 	t.Parallel()
 	h := guarded(t)
@@ -148,8 +152,8 @@ func TestAnswerStaysInItsTerminal(t *testing.T) {
 	}
 }
 
-// TestLockEndsTheQuestion: a lock takes the question off the screen.
-func TestLockEndsTheQuestion(t *testing.T) {
+// TestLockEndsTheConfirmation: a lock takes the prompt off the screen.
+func TestLockEndsTheConfirmation(t *testing.T) {
 	t.Parallel()
 	h := guarded(t)
 	s := h.sit(t, "credproc", "prod")

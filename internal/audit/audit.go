@@ -96,7 +96,7 @@ type Log struct {
 	opened system.Stamp // of the open file
 	size   int64
 	chain  chain
-	told   told
+	sent   JournalHead  // the last head that was sent to the journal
 	line   bytes.Buffer // the lines that are being written
 	gone   string       // what happened to the earlier lines, or ""
 	missed int
@@ -205,7 +205,7 @@ func (l *Log) recordLocked(events []Event) error {
 		return err
 	}
 	l.missed, l.gone = 0, ""
-	l.tellLocked(rotated)
+	l.sendHeadLocked(rotated)
 	return err
 }
 
@@ -292,11 +292,11 @@ func (l *Log) turnLocked() error {
 	return l.openLocked()
 }
 
-// Close tells journald the head, and closes the files.
+// Close sends the head to journald, and closes the files.
 func (l *Log) Close() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.tellLocked(true)
+	l.sendHeadLocked(true)
 	err := l.chain.close()
 	if l.file != nil {
 		err = errors.Join(err, l.file.Close())

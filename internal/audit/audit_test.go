@@ -106,7 +106,7 @@ func TestTextsAreEscaped(t *testing.T) {
 	}
 }
 
-func TestGapIsTold(t *testing.T) {
+func TestGapIsLogged(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.log")
 	warned := 0
 	l := New(path, func(error) { warned++ })

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"strings"
 	"sync"
-	"unicode/utf8"
 
 	"broker/internal/fault"
 	"broker/internal/peer"
@@ -114,7 +113,7 @@ func safeArguments(list []string) []string {
 	if !known {
 		out = Redact(list)
 		for i, arg := range out {
-			out[i] = fault.Line(cut(arg, mostArgument))
+			out[i] = fault.Short(arg, mostArgument)
 		}
 		if len(redacted.of) >= maxRedacted {
 			clear(redacted.of)
@@ -122,15 +121,4 @@ func safeArguments(list []string) []string {
 		redacted.of[sum] = out
 	}
 	return out
-}
-
-// cut cuts a text to at most most bytes, at the start of a character.
-func cut(s string, most int) string {
-	if len(s) <= most {
-		return s
-	}
-	for most > 0 && !utf8.RuneStart(s[most]) {
-		most--
-	}
-	return s[:most] + "…"
 }

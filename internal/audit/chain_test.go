@@ -555,12 +555,12 @@ func TestJournalThatDoesNotRead(t *testing.T) {
 func TestCompare(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "audit.log")
 	logOf(t, path, 4, maxSize)
-	var heads []Told
+	var heads []JournalHead
 	for i, line := range bytes.SplitAfter(read(t, path), []byte("\n"))[:4] {
-		heads = append([]Told{{Head{int64(i + 1), SumOf(bytes.TrimSpace(line))}, time.Now()}}, heads...)
+		heads = append([]JournalHead{{Head{int64(i + 1), SumOf(bytes.TrimSpace(line))}, time.Now()}}, heads...)
 	}
 	_, rep := verify(t, path)
-	rep.Compare("journald", heads)
+	rep.Compare(heads)
 	if len(rep.Findings) > 0 || rep.Known != 4 {
 		t.Errorf("unchanged: %+v", rep)
 	}
@@ -578,22 +578,22 @@ func TestCompare(t *testing.T) {
 	if len(rep.Findings) > 0 {
 		t.Errorf("the files alone: %+v", rep)
 	}
-	rep.Compare("journald", heads)
+	rep.Compare(heads)
 	if len(rep.Findings) != 1 || !strings.Contains(rep.Findings[0].String(), "line 4") ||
 		!strings.Contains(rep.Findings[0].String(), "3 others") {
 		t.Errorf("rewritten: %+v", rep.Findings)
 	}
 	// Heads that are older than the log are skipped, but a raised count must not make all of them old.
 	for name, c := range map[string]struct {
-		newest []Told
+		newest []JournalHead
 		want   string
 	}{
-		"rotated":     {[]Told{{Head{10, "x"}, time.Now()}}, ""},
+		"rotated":     {[]JournalHead{{Head{10, "x"}, time.Now()}}, ""},
 		"raised":      {nil, "no line of the log is known there"},
-		"other count": {[]Told{{Head{7, "x"}, time.Now()}}, "line 7 of "},
+		"other count": {[]JournalHead{{Head{7, "x"}, time.Now()}}, "line 7 of "},
 	} {
 		rep := Report{sums: map[string]int{"x": 0}, Lines: 1, head: Head{10, "x"}}
-		rep.Compare("journald", append(c.newest, heads...))
+		rep.Compare(append(c.newest, heads...))
 		if c.want == "" && len(rep.Findings) > 0 ||
 			c.want != "" && (len(rep.Findings) != 1 || !strings.Contains(rep.Findings[0].What, c.want)) {
 			t.Errorf("%s: %+v", name, rep.Findings)

@@ -33,26 +33,31 @@ const (
 	journalTimeout = time.Millisecond
 )
 
-// told is what the journal knows.
-type told struct {
+// JournalHead is a head that the journal has.
+type JournalHead struct {
 	Head
-	at time.Time
+	At time.Time // when the journal got it
 }
 
-// tellLocked sends the head to the journal, if it is due or must is set.
-func (l *Log) tellLocked(must bool) {
+// String names the line for people.
+func (h JournalHead) String() string {
+	return fmt.Sprintf("line %d of %s", h.Lines, h.At.Local().Format(time.DateTime))
+}
+
+// sendHeadLocked sends the head to the journal, if it is due or must is set.
+func (l *Log) sendHeadLocked(must bool) {
 	now := l.now()
-	since := now.Sub(l.told.at)
-	if l.Journal == "" || l.chain.Head == l.told.Head || !must && since >= 0 && since < journalInterval {
+	since := now.Sub(l.sent.At)
+	if l.Journal == "" || l.chain.Head == l.sent.Head || !must && since >= 0 && since < journalInterval {
 		return
 	}
-	l.told = told{l.chain.Head, now}
-	tell(l.Journal, l.path, l.chain.Head)
+	l.sent = JournalHead{l.chain.Head, now}
+	sendHead(l.Journal, l.path, l.chain.Head)
 }
 
-// tell sends a head in the protocol of https://systemd.io/JOURNAL_NATIVE_PROTOCOL/. It drops what cannot be sent at
-// once. The text of a field must not have a line end.
-func tell(socket, log string, h Head) {
+// sendHead sends a head in the protocol of https://systemd.io/JOURNAL_NATIVE_PROTOCOL/. It drops what cannot be sent
+// at once. The text of a field must not have a line end.
+func sendHead(socket, log string, h Head) {
 	if !filepath.IsAbs(log) || strings.ContainsRune(log, '\n') {
 		return
 	}
@@ -70,26 +75,26 @@ func tell(socket, log string, h Head) {
 var ErrNoJournal = errors.New("no journalctl")
 
 const (
-	// journalHeads is how many heads are read, and journalLimit how many bytes. journalPatience is how long that may
+	// journalMost is how many heads are read, and journalLimit how many bytes. journalPatience is how long that may
 	// take: a large journal on a slow disk takes seconds.
-	journalHeads    = 2000
+	journalMost     = 2000
 	journalLimit    = 8 << 20
 	journalPatience = 20 * time.Second
 )
 
-// Journal returns the heads of a log that journald got from programs of this user, the newest first.
-func Journal(ctx context.Context, log string) ([]Told, error) {
+// JournalHeads returns the heads of a log that journald got from programs of this user, the newest first.
+func JournalHeads(ctx context.Context, log string) ([]JournalHead, error) {
 	program, err := child.Find("journalctl")
 	if err != nil {
 		return nil, ErrNoJournal
 	}
 	out, err := child.Command{Program: program, Limit: journalLimit, Timeout: journalPatience, Args: []string{"--quiet",
-		"--no-pager", "--output=json", "--reverse", "--lines=" + strconv.Itoa(journalHeads),
+		"--no-pager", "--output=json", "--reverse", "--lines=" + strconv.Itoa(journalMost),
 		"_UID=" + strconv.Itoa(os.Getuid()), journalLog + "=" + log}}.Run(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("journalctl %w", err)
 	}
-	var list []Told
+	var list []JournalHead
 	for line := range bytes.Lines(out) {
 		var entry map[string]any
 		if json.Unmarshal(line, &entry) != nil {
@@ -99,7 +104,7 @@ func Journal(ctx context.Context, log string) ([]Told, error) {
 		n, err := strconv.ParseInt(text(journalLines), 10, 64)
 		at, err2 := strconv.ParseInt(text("__REALTIME_TIMESTAMP"), 10, 64)
 		if err == nil && err2 == nil && len(text(journalHead)) > 0 {
-			list = append(list, Told{Head{n, text(journalHead)}, time.UnixMicro(at)})
+			list = append(list, JournalHead{Head{n, text(journalHead)}, time.UnixMicro(at)})
 		}
 	}
 	return list, nil

@@ -170,16 +170,16 @@ func (r *Reader) Follow(ctx context.Context, each func(Line) error) error {
 			_ = f.Close()
 		}
 	}()
-	for tick := time.NewTicker(followInterval); ; {
+	tick := time.NewTicker(followInterval)
+	defer tick.Stop()
+	for {
 		// Look for another file first: what the old one still gets is read below before the change.
 		next, err := record.OpenFile(r.path, os.O_RDONLY, record.Guarded)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			tick.Stop()
 			return err
 		}
 		if f != nil {
 			if at, err = follow(f, at, each); err != nil {
-				tick.Stop()
 				if next != nil {
 					_ = next.Close()
 				}
@@ -199,7 +199,6 @@ func (r *Reader) Follow(ctx context.Context, each func(Line) error) error {
 		}
 		select {
 		case <-ctx.Done():
-			tick.Stop()
 			return nil
 		case <-tick.C:
 		}

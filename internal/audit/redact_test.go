@@ -119,11 +119,11 @@ func TestArgumentsAreCut(t *testing.T) {
 		got := arguments(list, &left)
 		for _, arg := range got {
 			total += len(arg)
-			if len(arg) > 6*mostArgument || !utf8.ValidString(arg) || strings.ContainsAny(arg, "\x1b\n\x00\u202e") {
+			if len(arg) > mostArgument+len("…") || !utf8.ValidString(arg) || strings.ContainsAny(arg, "\x1b\n\x00\u202e") {
 				t.Errorf("%s: %q", name, arg)
 			}
 		}
-		if len(got) > mostArguments+1 || total > mostOfLine+6*mostArgument {
+		if len(got) > mostArguments+1 || total > mostOfLine+mostArgument+2*len("…") {
 			t.Errorf("%s: %d arguments of %d bytes", name, len(got), total)
 		}
 		if last := got[len(got)-1]; !strings.HasSuffix(last, "…") {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
-	"time"
 
 	"broker/internal/fault"
 )
@@ -40,100 +39,119 @@ type Report struct {
 	head Head
 }
 
+// verification is the state of one Verify.
+type verification struct {
+	*Reader
+	*Report
+	first   Event
+	last    string // sum of the last line
+	chained bool   // a line names the one before it
+	missing bool   // a file
+}
+
 // Verify checks that each line follows the line before it, that no file is missing, and that the last line is the
 // head of the log. The oldest file may begin with any line if rotation has removed the files before it.
 func (r *Reader) Verify() Report {
 	rep := Report{Files: len(r.files), sums: map[string]int{}, head: r.head}
-	found := func(file string, line int, format string, args ...any) {
-		rep.Findings = append(rep.Findings, Finding{file, line, fmt.Sprintf(format, args...)})
-	}
-	missing := false
-	for i, f := range r.files {
-		newer := -1
-		if i > 0 {
-			newer = r.files[i-1].number
+	v := &verification{Reader: r, Report: &rep}
+	v.checkFiles()
+	for line, err := range r.Forward() {
+		if err != nil {
+			v.found(line.File, 0, "it cannot be read: %s", fault.Line(err.Error()))
+			continue
 		}
-		for n := newer + 1; n < f.number; n++ {
-			missing = true
-			found(r.nameOf(n), 0, "the file is missing")
+		v.checkLine(line)
+	}
+	if rep.Unchained == 1 && (v.chained || r.hasHead) {
+		rep.Unchained = 0 // the first line of a chain
+	}
+	v.checkHead()
+	return rep
+}
+
+func (v *verification) found(file string, line int, format string, args ...any) {
+	v.Findings = append(v.Findings, Finding{file, line, fmt.Sprintf(format, args...)})
+}
+
+// checkFiles finds files that are missing or too small.
+func (v *verification) checkFiles() {
+	next := 0
+	for _, f := range v.files {
+		for ; next < f.number; next++ {
+			v.missing = true
+			v.found(v.nameOf(next), 0, "the file is missing")
 		}
+		next++
 	}
-	oldest := -1
-	if len(r.files) > 0 {
-		oldest = r.files[len(r.files)-1].number
-	}
-	for _, f := range slices.Backward(r.files) {
+	for _, f := range slices.Backward(v.files) {
 		// Broker sets a file aside when the next lines would make it larger than this, and these are few.
-		if f.number > 0 && f.size < r.most/2 {
-			found(f.name(), 0, "it has %d bytes, which is smaller than any file that Broker sets aside: lines were "+
+		if f.number > 0 && f.size < v.most/2 {
+			v.found(f.name(), 0, "it has %d bytes, which is smaller than any file that Broker sets aside: lines were "+
 				"removed, or another program set it aside", f.size)
 		}
 	}
-	last, chained := "", false
-	var first Event
-	for line, err := range r.Forward() {
-		if err != nil {
-			found(line.File, 0, "it cannot be read: %s", fault.Line(err.Error()))
-			continue
-		}
-		var e Event
-		err = json.Unmarshal(line.Text, &e)
-		isFirst := rep.Lines == 0
-		if isFirst {
-			first = e
-		}
-		switch {
-		case err != nil:
-			found(line.File, line.Number, "this is not a line of the audit log: it was changed or cut")
-		case line.Torn:
-			found(line.File, line.Number, "the line is cut: it has no end")
-		case e.Prev == "" && !chained:
-			rep.Unchained++
-		case isFirst && oldest < keep:
-			found(line.File, line.Number, "the lines before it are missing: %s was removed", r.nameOf(oldest+1))
-		case !isFirst && e.Prev != last:
-			found(line.File, line.Number, "it does not follow the line before it: a line was changed, added or removed")
-		}
-		if err == nil && e.Event == "gap" {
-			what := fault.Line(e.Message)
-			if e.Missed > 0 {
-				what = fmt.Sprintf("%d lines could not be written", e.Missed)
-				if e.Message != "" {
-					what += "; " + fault.Line(e.Message)
-				}
-			}
-			found(line.File, line.Number, "gap: %s", what)
-		}
-		chained = chained || e.Prev != ""
-		last = SumOf(line.Text)
-		rep.sums[last] = rep.Lines
-		rep.Lines++
+}
+
+// checkLine compares a line with the one before it.
+func (v *verification) checkLine(line Line) {
+	var e Event
+	err := json.Unmarshal(line.Text, &e)
+	isFirst := v.Lines == 0
+	if isFirst {
+		v.first = e
 	}
-	if rep.Unchained == 1 && (chained || r.hasHead) {
-		rep.Unchained = 0 // the first line of a chain
-	}
-	head := filepath.Base(headPath(r.path))
-	at, known := rep.sums[r.head.Sum]
+	oldest := v.files[len(v.files)-1].number
 	switch {
-	case !r.hasHead && (chained || missing):
-		found(head, 0, "the head of the log is missing or damaged")
-	case !r.hasHead:
+	case err != nil:
+		v.found(line.File, line.Number, "this is not a line of the audit log: it was changed or cut")
+	case line.Torn:
+		v.found(line.File, line.Number, "the line is cut: it has no end")
+	case e.Prev == "" && !v.chained:
+		v.Unchained++
+	case isFirst && oldest < keep:
+		v.found(line.File, line.Number, "the lines before it are missing: %s was removed", v.nameOf(oldest+1))
+	case !isFirst && e.Prev != v.last:
+		v.found(line.File, line.Number, "it does not follow the line before it: a line was changed, added or removed")
+	}
+	if err == nil && e.Event == "gap" {
+		what := fault.Line(e.Message)
+		if e.Missed > 0 {
+			what = fmt.Sprintf("%d lines could not be written", e.Missed)
+			if e.Message != "" {
+				what += "; " + fault.Line(e.Message)
+			}
+		}
+		v.found(line.File, line.Number, "gap: %s", what)
+	}
+	v.chained = v.chained || e.Prev != ""
+	v.last = SumOf(line.Text)
+	v.sums[v.last] = v.Lines
+	v.Lines++
+}
+
+// checkHead compares the head with the lines.
+func (v *verification) checkHead() {
+	found := func(format string, args ...any) { v.found(filepath.Base(headPath(v.path)), 0, format, args...) }
+	head := v.Reader.head
+	at, known := v.sums[head.Sum]
+	switch {
+	case !v.hasHead && (v.chained || v.missing):
+		found("the head of the log is missing or damaged")
+	case !v.hasHead:
 	case !known:
-		found(head, 0, "the log does not have line %d, the last one that was written: it was changed or removed",
-			r.head.Lines)
-	case len(rep.Findings) > 0:
-	case first.Prev != "" && r.head.Lines == int64(at+1):
-		found(head, 0, "the head counts %d lines, but the first of them names a line before it", r.head.Lines)
-	case r.head.Lines < int64(at+1), first.Prev == "" && r.head.Lines != int64(at+1):
-		found(head, 0, "the head counts %d lines, and the log has %d up to it", r.head.Lines, at+1)
-	case at < rep.Lines-1:
-		found(head, 0, "%d lines follow the last one that the head knows: another program added them, or the daemon was "+
-			"killed while it wrote", rep.Lines-1-at)
+		found("the log does not have line %d, the last one that was written: it was changed or removed", head.Lines)
+	case len(v.Findings) > 0:
+	case v.first.Prev != "" && head.Lines == int64(at+1):
+		found("the head counts %d lines, but the first of them names a line before it", head.Lines)
+	case head.Lines < int64(at+1), v.first.Prev == "" && head.Lines != int64(at+1):
+		found("the head counts %d lines, and the log has %d up to it", head.Lines, at+1)
+	case at < v.Lines-1:
+		found("%d lines follow the last one that the head knows: another program added them, or the daemon was killed "+
+			"while it wrote", v.Lines-1-at)
 	}
 	if known {
-		rep.Missing = max(0, r.head.Lines-int64(at+1))
+		v.Missing = max(0, head.Lines-int64(at+1))
 	}
-	return rep
 }
 
 func (r *Reader) nameOf(number int) string {
@@ -143,48 +161,41 @@ func (r *Reader) nameOf(number int) string {
 	return fmt.Sprintf("%s.%d", filepath.Base(r.path), number)
 }
 
-// Told is a head that was kept outside of the log.
-type Told struct {
-	Head
-	At time.Time
-}
-
-// Compare adds a finding if heads that were told elsewhere, the newest first, are not in the log. It skips heads
-// that are older than the log.
-func (rep *Report) Compare(where string, told []Told) {
+// Compare adds a finding if heads that the journal has, the newest first, are not in the log. It skips heads that
+// are older than the log.
+func (rep *Report) Compare(heads []JournalHead) {
+	found := func(format string, args ...any) {
+		rep.Findings = append(rep.Findings, Finding{"journald", 0, fmt.Sprintf(format, args...)})
+	}
 	oldest := rep.head.Lines - int64(rep.Lines) + 1
 	end, headKnown := rep.sums[rep.head.Sum]
 	if headKnown {
 		oldest = rep.head.Lines - int64(end)
 	}
-	missing, moved := 0, false
-	var newest Told
-	for _, t := range told {
-		switch at, known := rep.sums[t.Sum]; {
+	var missing []JournalHead
+	moved := false
+	for _, h := range heads {
+		switch at, known := rep.sums[h.Sum]; {
 		case known:
 			rep.Known++
-			if line := oldest + int64(at); headKnown && !moved && t.Lines != line {
+			if line := oldest + int64(at); headKnown && !moved && h.Lines != line {
 				moved = true // say so once
-				rep.Findings = append(rep.Findings, Finding{where, 0, fmt.Sprintf("line %d of %s is line %d by the head "+
-					"of the log: lines were removed, or the head was changed",
-					t.Lines, t.At.Local().Format(time.DateTime), line)})
+				found("%s is line %d by the head of the log: lines were removed, or the head was changed", h, line)
 			}
-		case t.Lines < oldest:
-		default:
-			if missing++; missing == 1 {
-				newest = t
-			}
+		case h.Lines >= oldest:
+			missing = append(missing, h)
 		}
 	}
-	if missing == 0 && rep.Known == 0 && len(told) > 0 && rep.Lines > 0 {
-		rep.Findings = append(rep.Findings, Finding{where, 0, fmt.Sprintf("no line of the log is known there; the "+
-			"newest one, line %d of %s, is before its first line: the log or its head was replaced, or nothing reached "+
-			"%s since",
-			told[0].Lines, told[0].At.Local().Format(time.DateTime), where)})
+	if len(missing) == 0 && rep.Known == 0 && len(heads) > 0 && rep.Lines > 0 {
+		found("no line of the log is known there; the newest one, %s, is before its first line: the log or its head was "+
+			"replaced, or nothing reached journald since", heads[0])
 	}
-	if missing > 0 {
-		rep.Findings = append(rep.Findings, Finding{where, 0, fmt.Sprintf("the log does not have line %d of %s, and %d "+
-			"others that are known there: they were changed or removed", newest.Lines,
-			newest.At.Local().Format(time.DateTime), missing-1)})
+	switch len(missing) {
+	case 0:
+	case 1:
+		found("the log does not have %s, which is known there: it was changed or removed", missing[0])
+	default:
+		found("the log does not have %s, and %d others that are known there: they were changed or removed", missing[0],
+			len(missing)-1)
 	}
 }

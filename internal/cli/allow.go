@@ -50,7 +50,7 @@ func allowFlags(long time.Duration) []cli.Flag {
 }
 
 func (p *program) allow(c *cli.Context, elevate bool) error {
-	name, err := p.guardedProfile(c)
+	name, err := p.oneProfile(c)
 	if err != nil {
 		return err
 	}
@@ -82,7 +82,7 @@ func (p *program) sayAllowed(list []wire.Allowed) {
 			reason = fault.Line(a.Reason)
 		}
 		p.say("%s  %s %s until %s: %s", what, fault.Line(a.Profile), fault.Line(a.Where),
-			a.Until.Local().Format(time.TimeOnly), reason)
+			clock(a.Until, time.Now(), time.TimeOnly), reason)
 	}
 }
 
@@ -100,7 +100,7 @@ func (p *program) denyCommand() *cli.Command {
 		},
 		BashComplete: p.completeProfiles,
 		Action: func(c *cli.Context) error {
-			name, err := p.guardedProfile(c)
+			name, err := p.oneProfile(c)
 			if err != nil {
 				return err
 			}
@@ -118,8 +118,8 @@ func (p *program) denyCommand() *cli.Command {
 	}
 }
 
-// guardedProfile returns the exact name of the one profile that a person typed.
-func (p *program) guardedProfile(c *cli.Context) (string, error) {
+// oneProfile returns the exact name of the one profile that a person typed.
+func (p *program) oneProfile(c *cli.Context) (string, error) {
 	word, err := one(c, "profile")
 	if err != nil {
 		return "", err

@@ -78,6 +78,9 @@ func (p *program) main(args []string) int {
 // fail prints the error and returns its exit code.
 func (p *program) fail(err error) int {
 	f := fault.Of(err)
+	if at := locate(p.commands, p.typed); f.Kind == fault.Usage && f.Hint == "" && at.command != nil {
+		f = f.WithHint("broker %s --help", at.path)
+	}
 	text := flow("broker: "+f.Error(), columns(p.problems)) + "\n"
 	if hint := f.ShownHint(); hint != "" {
 		text += "hint: " + hint + "\n" // not wrapped, so that it can be copied

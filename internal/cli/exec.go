@@ -129,7 +129,7 @@ func until(expiration string) string {
 	if err != nil {
 		return ""
 	}
-	return fmt.Sprintf(" until %s (%s)", end.Local().Format("15:04"), client.Left(time.Until(end)))
+	return fmt.Sprintf(" until %s (%s)", clock(end, time.Now(), hourMinute), client.Left(time.Until(end)))
 }
 
 // deliver finds the program of a command and makes its environment with the mode that the flags choose.
@@ -174,8 +174,8 @@ func (p *program) deliver(
 	}
 	outer, ends := os.Getenv("BROKER_PROFILE"), os.Getenv("BROKER_EXPIRATION")
 	if end, err := time.Parse(time.RFC3339, ends); outer != "" && err == nil && time.Now().After(end) {
-		p.warn([]string{"the credentials of " + outer + " in this shell expired at " + end.Local().Format("15:04") +
-			" and are ignored"})
+		p.warn([]string{"the credentials of " + outer + " in this shell expired at " +
+			clock(end, time.Now(), hourMinute) + " and are ignored"})
 		outer = ""
 	}
 	if outer != "" {

@@ -280,8 +280,6 @@ func cached(daemon, until string) string {
 		return "the daemon does not answer"
 	case err != nil:
 		return "not held"
-	case time.Until(t) > 20*time.Hour:
-		return "held until " + t.Local().Format(time.DateTime)
 	}
-	return "held until " + t.Local().Format("15:04")
+	return "held until " + clock(t, time.Now(), hourMinute)
 }

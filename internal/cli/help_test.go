@@ -8,6 +8,10 @@ import (
 
 	"github.com/rivo/uniseg"
 	"github.com/urfave/cli/v2"
+
+	"broker/internal/fault"
+	"broker/internal/version"
+	"broker/internal/wire"
 )
 
 // everyCommand calls check for the program itself and for each command.
@@ -143,6 +147,16 @@ func TestDidYouMean(t *testing.T) {
 		if code != 2 || out != "" || !strings.HasSuffix(problems, want) {
 			t.Errorf("%s: exit code %d\n%s%s", typed, code, out, problems)
 		}
+	}
+}
+
+// TestUsageErrorsNameTheHelp: an error without a hint of its own, such as one of the daemon, leads to the help of the
+// command, not to that of all commands.
+func TestUsageErrorsNameTheHelp(t *testing.T) {
+	daemon := &scripted{answers: []any{wire.Response{Version: version.String(), Err: fault.New(fault.Usage, "prod has no guard")}}}
+	_, problems, code := command(t, daemon, "", "allow", "prod", "--reason", "x")
+	if code != 2 || problems != "broker: prod has no guard\nhint: broker allow --help\n" {
+		t.Errorf("exit code %d\n%s", code, problems)
 	}
 }
 

@@ -44,8 +44,9 @@ func (p *program) profilesUnlinkCommand() *cli.Command {
 		Usage: "restore a linked profile in the AWS files",
 		UsageText: "broker profiles unlink prod\n" +
 			"broker profiles unlink --all",
-		ArgsUsage:    "NAME…",
-		Flags:        linkFlags("unlink all linked profiles"),
+		ArgsUsage: "NAME…",
+		Flags: append(linkFlags("unlink all linked profiles"),
+			&cli.BoolFlag{Name: "yes", Usage: "for scripts, as of link; unlink never asks"}),
 		BashComplete: p.completeManyProfiles,
 		Action:       p.profilesUnlink,
 	}
@@ -90,21 +91,7 @@ func (p *program) linkNames(c *cli.Context) ([]string, error) {
 		return nil, fault.New(fault.Usage, "%s needs names, or --all", c.Command.Name).
 			WithHint("%s --all --dry-run", typed(c))
 	}
-	set, err := p.set()
-	if err != nil || c.Bool("all") {
-		return nil, err
-	}
-	var names []string
-	for _, typed := range c.Args().Slice() {
-		name, err := set.Find(typed)
-		if err != nil {
-			return nil, err
-		}
-		if !slices.Contains(names, name) {
-			names = append(names, name)
-		}
-	}
-	return names, nil
+	return p.findAll(c.Args().Slice())
 }
 
 // linking holds the differences between link and unlink.

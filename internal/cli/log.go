@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -38,7 +39,7 @@ func (p *program) logCommand() *cli.Command {
 		Description: "Reads the audit log, newest last, without the daemon. It shows the last lines, or with --since all lines\n" +
 			"since then.",
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "since", Usage: "show all lines since `TIME`: 2h, 2026-11-28, or 2026-11-28T09:00:00Z"},
+			&cli.StringFlag{Name: "since", Usage: "show all lines since `TIME`, such as " + sinceForms},
 			&cli.IntFlag{Name: "lines", Aliases: []string{"n"}, Usage: "show the last `N` lines; 0 shows all", Value: logLines},
 			&cli.StringFlag{Name: "profile", Usage: "show only lines about this profile or source, `NAME`"},
 			&cli.StringFlag{Name: "program", Usage: "show only what a program `NAME`, or what it started, asked for"},
@@ -80,43 +81,26 @@ func (p *program) log(c *cli.Context) error {
 	if err := none(c); err != nil {
 		return err
 	}
-	filter := logFilter{program: c.String("program"), profile: c.String("profile")}
 	most := c.Int("lines")
 	if most < 0 {
 		return fault.New(fault.Usage, "--lines needs a number of lines").WithHint("broker log --lines %d", logLines)
 	}
-	if c.IsSet("since") {
-		var err error
-		if filter.since, err = parseSince(c.String("since"), time.Now()); err != nil {
-			return err
-		}
-		if !c.IsSet("lines") {
-			most = 0
-		}
+	if c.IsSet("since") && !c.IsSet("lines") {
+		most = 0
 	}
-	if filter.profile != "" { // a part of a name is enough, if the profile still exists
-		if set, err := p.set(); err == nil {
-			if name, err := set.Find(filter.profile); err == nil {
-				filter.profile = name
-			}
-		}
+	filter, err := p.logFilter(c)
+	if err != nil {
+		return err
 	}
 	r, err := p.openLog()
 	if err != nil {
 		return err
 	}
 	defer r.Close()
-	var list []logLine
-	for line := range r.Backward() {
-		l := parseLine(line.Text)
-		if !l.Time.IsZero() && l.Time.Before(filter.since.Add(-clockSlack)) || most > 0 && len(list) == most {
-			break
-		}
-		if filter.match(l) {
-			list = append(list, l)
-		}
+	list := filter.last(r, most)
+	if len(list) == 0 && !r.Empty() {
+		p.warn(filter.unknown(r))
 	}
-	slices.Reverse(list)
 	show := p.logPrinter(c.Bool("json"))
 	if len(list) > 0 || c.Bool("follow") {
 		if err := show(list); err != nil {
@@ -141,6 +125,65 @@ func (p *program) log(c *cli.Context) error {
 	return context.Cause(c.Context)
 }
 
+// logFilter reads the filter from the flags.
+func (p *program) logFilter(c *cli.Context) (f logFilter, err error) {
+	f = logFilter{program: c.String("program"), profile: c.String("profile")}
+	if c.IsSet("since") {
+		if f.since, err = parseSince(c.String("since"), time.Now()); err != nil {
+			return f, err
+		}
+	}
+	if f.profile != "" { // a part of a name is enough, if the profile still exists
+		if set, err := p.set(); err == nil {
+			if name, err := set.Find(f.profile); err == nil {
+				f.profile = name
+			}
+		}
+	}
+	return f, nil
+}
+
+// last returns the last lines that match, or all if most is 0, the oldest first.
+func (f logFilter) last(r *audit.Reader, most int) (list []logLine) {
+	for line := range r.Backward() {
+		l := parseLine(line.Text)
+		if !l.Time.IsZero() && l.Time.Before(f.since.Add(-clockSlack)) || most > 0 && len(list) == most {
+			break
+		}
+		if f.match(l) {
+			list = append(list, l)
+		}
+	}
+	slices.Reverse(list)
+	return list
+}
+
+// unknown returns a warning for each name of the filter that no line has, whenever it was written.
+func (f logFilter) unknown(r *audit.Reader) (warnings []string) {
+	about, programs := map[string]bool{}, map[string]bool{}
+	for line := range r.Backward() {
+		l := parseLine(line.Text)
+		about[l.Profile], about[l.Source] = true, true
+		for _, name := range programsOf(l.Event) {
+			programs[name] = true
+		}
+	}
+	say := func(name, what string, known map[string]bool) {
+		if name == "" || known[name] {
+			return
+		}
+		delete(known, "")
+		text := fmt.Sprintf("the log has no %s %q", what, name)
+		if near := profiles.Nearest(name, maps.Keys(known), 1); len(near) > 0 {
+			text += "; did you mean " + near[0] + "?"
+		}
+		warnings = append(warnings, text)
+	}
+	say(f.profile, "profile or source", about)
+	say(f.program, "program", programs)
+	return warnings
+}
+
 // openLog opens the audit log.
 func (p *program) openLog() (*audit.Reader, error) {
 	r, err := audit.OpenReader(p.paths.Audit())
@@ -150,22 +193,36 @@ func (p *program) openLog() (*audit.Reader, error) {
 	return r, nil
 }
 
-// parseSince parses a duration before now, or a time. A time without a zone is local.
+// sinceForms are the forms of --since.
+const sinceForms = `30m, 2h, 1d, 2026-11-28, "2026-11-28 09:00" or 2026-11-28T09:00:00Z`
+
+// sinceLayouts are the layouts of times without a zone.
+var sinceLayouts = []string{time.DateOnly, "2006-01-02 15:04", time.DateTime, "2006-01-02T15:04", "2006-01-02T15:04:05"}
+
+// parseSince parses a duration before now, or a time. A time without a zone is local, and a day has 24 hours.
 func parseSince(text string, now time.Time) (time.Time, error) {
 	if at, err := time.Parse(time.RFC3339, text); err == nil {
 		return at, nil
 	}
-	for _, layout := range []string{time.DateOnly, "2006-01-02 15:04", time.DateTime} {
+	for _, layout := range sinceLayouts {
 		if at, err := time.ParseInLocation(layout, text, now.Location()); err == nil {
 			return at, nil
 		}
 	}
-	d, err := profiles.ParseDuration(text)
-	if err != nil {
-		return time.Time{}, fault.New(fault.Usage, "--since %q is neither a duration such as 2h nor a time such as %s",
-			text, now.Format("2006-01-02 15:04")).WithHint("broker log --since 2h")
+	days, rest, found := strings.Cut(text, "d")
+	n, err := strconv.ParseUint(days, 10, 16)
+	switch {
+	case !found:
+		n, rest, err = 0, text, nil
+	case rest == "":
+		rest = "0"
 	}
-	return now.Add(-d), nil
+	d, derr := profiles.ParseDuration(rest)
+	if err != nil || derr != nil {
+		return time.Time{}, fault.New(fault.Usage, "--since %q is not a time such as %s", text, sinceForms).
+			WithHint("broker log --since 2h")
+	}
+	return now.Add(-d - time.Duration(n)*24*time.Hour), nil
 }
 
 // logPrinter returns a function that prints lines: as they are, or as rows of one table.
@@ -253,9 +310,6 @@ func programOf(e audit.Event) string {
 		if helper := name == "credproc" || peer.Helper(is.Arguments); helper && i+1 < len(list) {
 			continue
 		}
-		if command := commandOf(is); command != "" {
-			return filepath.Base(command)
-		}
 		return name
 	}
 	return ""
@@ -266,15 +320,6 @@ func toolOf(is audit.Process) string {
 		return name
 	}
 	return filepath.Base(is.Executable)
-}
-
-// commandOf returns the program that `broker exec … -- PROGRAM` is about to become, or "".
-func commandOf(is audit.Process) string {
-	at := slices.Index(is.Arguments, "--")
-	if toolOf(is) != "broker" || at < 0 || at+1 >= len(is.Arguments) {
-		return ""
-	}
-	return is.Arguments[at+1]
 }
 
 // programsOf returns all names of the process that asked and of its parents.
@@ -313,13 +358,13 @@ func (p *program) logVerify(c *cli.Context) error {
 	}
 	defer r.Close()
 	rep := r.Verify()
-	heads, err := audit.Journal(c.Context, r.Path())
+	heads, err := audit.JournalHeads(c.Context, r.Path())
 	switch {
 	case errors.Is(err, audit.ErrNoJournal):
 	case err != nil:
 		p.warn([]string{"journald is not compared: " + err.Error()})
 	default:
-		rep.Compare("journald", heads)
+		rep.Compare(heads)
 	}
 	for _, f := range rep.Findings {
 		p.raw(f.String())

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"slices"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -65,7 +66,7 @@ func (p *program) publish(c *cli.Context) error {
 	return p.first(failed)
 }
 
-// findAll returns the exact names of what a person typed.
+// findAll returns the exact names of what a person typed, each once.
 func (p *program) findAll(typed []string) ([]string, error) {
 	set, err := p.set()
 	if err != nil {
@@ -77,7 +78,9 @@ func (p *program) findAll(typed []string) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		names = append(names, name)
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
 	}
 	return names, nil
 }

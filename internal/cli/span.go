@@ -40,6 +40,18 @@ func spanFlag(name, usage string, value time.Duration) cli.Flag {
 	return &cli.GenericFlag{Name: name, Usage: usage, Value: &s}
 }
 
+// hourMinute is the layout of a time of day without seconds.
+const hourMinute = "15:04"
+
+// clock formats a time of day for people, with the date unless that is the date of now.
+func clock(t, now time.Time, layout string) string {
+	t = t.Local()
+	if date := t.Format(time.DateOnly); date != now.Local().Format(time.DateOnly) {
+		return date + " " + t.Format(layout)
+	}
+	return t.Format(layout)
+}
+
 // spanOf returns the value of a spanFlag.
 func spanOf(c *cli.Context, name string) time.Duration {
 	if s, ok := c.Generic(name).(*span); ok {

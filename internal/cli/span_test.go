@@ -20,3 +20,19 @@ func TestSpan(t *testing.T) {
 		}
 	}
 }
+
+// TestClock: a time of another day has its date.
+func TestClock(t *testing.T) {
+	now := time.Date(2026, 11, 28, 23, 30, 0, 0, time.Local)
+	for after, want := range map[time.Duration]string{
+		20 * time.Minute:     "23:50",
+		time.Hour:            "2026-11-29 00:30",
+		24 * time.Hour:       "2026-11-29 23:30",
+		-24 * time.Hour:      "2026-11-27 23:30",
+		365 * 24 * time.Hour: "2027-11-28 23:30",
+	} {
+		if got := clock(now.Add(after).UTC(), now, hourMinute); got != want {
+			t.Errorf("%v later: %q, want %q", after, got, want)
+		}
+	}
+}

@@ -32,7 +32,7 @@ func ownTerminal() (canAsk bool, device string) {
 type terminal struct {
 	tty.Console
 	offer   bool              // the prompt is open elsewhere; Enter moves it here
-	choice  bool              // Enter is no
+	choice  bool              // Enter and Ctrl-D are a no; Ctrl-C is no answer
 	answer  chan wire.Request // the person's answer, as a request
 	signals chan os.Signal
 	done    chan struct{} // closed when the prompt is removed
@@ -166,6 +166,8 @@ func (t *terminal) listen() wire.Request {
 				}
 				t.Show("\r\n")
 				switch {
+				case code == "" && t.choice:
+					return wire.Request{Verb: wire.Answer, Code: secret.New("n")}
 				case code != "":
 					return wire.Request{Verb: wire.Answer, Code: secret.New(code)}
 				case k != eof && t.offer:

@@ -25,7 +25,7 @@ type AWS interface {
 
 // signIn replies with a sign-in token. The session that the token is made from is not handed out.
 func (d *Daemon) signIn(ctx context.Context, c call) error {
-	ask := d.asks(c)
+	ask := d.grantRequest(c)
 	ask.Delivery = audit.Console
 	var sign wire.SignIn
 	ask.Use = func(ctx context.Context, r session.Request, answer session.Answer) (err error) {
@@ -59,7 +59,7 @@ func (d *Daemon) token(ctx context.Context, r session.Request, answer session.An
 
 // accounts lists the accounts of an organization. The session that signs the call is not handed out.
 func (d *Daemon) accounts(ctx context.Context, c call) error {
-	ask := d.asks(c)
+	ask := d.grantRequest(c)
 	ask.Event, ask.Delivery = "used", ""
 	var list []wire.Account
 	ask.Use = func(ctx context.Context, r session.Request, answer session.Answer) (err error) {

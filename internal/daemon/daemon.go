@@ -263,7 +263,7 @@ func (d *Daemon) watch(ctx context.Context, listener *socket.Listener, cancel co
 		d.followSettings(ctx)
 		d.lockIfUnused()
 		d.lockAsOthers()
-		d.saveLatch()
+		d.saveLock()
 		d.leaveLocked()
 		d.noticeEnding(ctx)
 	}

@@ -22,7 +22,7 @@ type person struct {
 }
 
 // Confirm implements guard.Person. It tries the places of mfa_prompt in their order.
-func (p person) Confirm(ctx context.Context, q guard.Question) (guard.Choice, error) {
+func (p person) Confirm(ctx context.Context, prompt guard.Prompt) (guard.Choice, error) {
 	set, err := p.d.Store.Load(p.d.Files)
 	if err != nil {
 		return guard.No, err
@@ -35,9 +35,9 @@ func (p person) Confirm(ctx context.Context, q guard.Question) (guard.Choice, er
 		choice, err := guard.No, guard.ErrNobody
 		switch {
 		case place == "tty" && p.req.CanAsk:
-			choice, err = p.atTerminal(ctx, q)
+			choice, err = p.atTerminal(ctx, prompt)
 		case place == "gui" && p.d.Confirm != nil && !p.talk.gone():
-			choice, err = p.inWindow(ctx, q)
+			choice, err = p.inWindow(ctx, prompt)
 		}
 		if !errors.Is(err, guard.ErrNobody) {
 			return choice, err
@@ -46,22 +46,22 @@ func (p person) Confirm(ctx context.Context, q guard.Question) (guard.Choice, er
 	return guard.No, guard.ErrNobody
 }
 
-func (p person) atTerminal(ctx context.Context, q guard.Question) (guard.Choice, error) {
-	typed, err := p.talk.ask(ctx, wire.Prompt{Lines: q.Lines(), Text: q.Text(), Choice: true})
+func (p person) atTerminal(ctx context.Context, prompt guard.Prompt) (guard.Choice, error) {
+	typed, err := p.talk.ask(ctx, wire.Prompt{Lines: prompt.Lines(), Text: prompt.Text(), Choice: true})
 	switch {
 	case errors.Is(err, session.ErrCancelled):
-		return guard.No, nil
+		return guard.No, guard.ErrInterrupted
 	case errors.Is(err, session.ErrGone):
 		return guard.No, guard.ErrNobody
 	case err != nil:
 		return guard.No, err
 	}
-	return q.Parse(typed.Reveal()), nil
+	return prompt.Parse(typed.Reveal()), nil
 }
 
 // inWindow asks for a yes or a no. A yes is for this once: a window belongs to no terminal.
-func (p person) inWindow(ctx context.Context, q guard.Question) (guard.Choice, error) {
-	shown := mfa.Confirmation{Lines: q.Lines()}
+func (p person) inWindow(ctx context.Context, prompt guard.Prompt) (guard.Choice, error) {
+	shown := mfa.Confirmation{Lines: prompt.Lines()}
 	if p.req.CanAsk {
 		shown.TTY = p.peer.Terminal()
 	}
@@ -94,20 +94,12 @@ const (
 // allow adds an allowance for the terminal or the process tree of the client, or for the whole machine.
 func (d *Daemon) allow(_ context.Context, c call) error {
 	a := guard.Allowance{Elevated: c.req.Elevate, Until: time.Now().Add(c.req.For), Reason: c.req.Reason}
-	var err error
-	switch {
-	case strings.TrimSpace(c.req.Reason) == "":
-		err = fault.New(fault.Usage, "the reason is empty")
-	case len(c.req.Reason) > maxReason:
-		err = fault.New(fault.Usage, "the reason is longer than %d bytes", maxReason)
-	case c.req.For <= 0 || c.req.For > maxAllowed:
-		err = fault.New(fault.Usage, "--for needs a time of at most %s, and not zero", profiles.FormatDuration(maxAllowed))
-	case a.Elevated && c.req.For < minElevated:
-		err = fault.New(fault.Usage, "AWS gives no session for less than 15 minutes; use --for 15m or longer")
-	case d.Broker.Locked():
+	err := checkAllow(c.req)
+	if err == nil && d.Broker.Locked() {
 		err = grant.LockedFault()
-	default:
-		err = d.guarded(c, &a)
+	}
+	if err == nil {
+		err = d.fillAllowance(c, &a)
 	}
 	if err == nil && !c.req.Everywhere {
 		a.Scope, err = d.guard.ScopeOf(c.peer.PID)
@@ -123,7 +115,7 @@ func (d *Daemon) allow(_ context.Context, c call) error {
 	if err == nil {
 		how = profiles.FormatDuration(c.req.For) + " " + a.Scope.String() + ": " + how
 	}
-	line := d.line(event, c, session.Answer{Profile: a.Profile}, err)
+	line := d.line(event, c, session.Answer{}, err)
 	line.Reason = how
 	if unrecorded := d.grants.Record(line); err == nil {
 		err = unrecorded
@@ -137,8 +129,24 @@ func (d *Daemon) allow(_ context.Context, c call) error {
 	}}})
 }
 
-// guarded completes an allowance by the profile of a call, which must have what is to be allowed.
-func (d *Daemon) guarded(c call, a *guard.Allowance) error {
+// checkAllow checks the reason and the time of a request.
+func checkAllow(req *wire.Request) error {
+	switch {
+	case strings.TrimSpace(req.Reason) == "":
+		return fault.New(fault.Usage, "the reason is empty")
+	case len(req.Reason) > maxReason:
+		return fault.New(fault.Usage, "the reason is longer than %d bytes", maxReason)
+	case req.For <= 0 || req.For > maxAllowed:
+		return fault.New(fault.Usage, "--for takes at most %s, and not zero", profiles.FormatDuration(maxAllowed))
+	case req.Elevate && req.For < minElevated:
+		return fault.New(fault.Usage, "AWS gives no session for less than 15 minutes; use --for 15m or longer")
+	}
+	return nil
+}
+
+// fillAllowance sets the profile of an allowance with its role and account. The profile must be guarded; to be
+// elevated, it must be read-only.
+func (d *Daemon) fillAllowance(c call, a *guard.Allowance) error {
 	set, err := d.Store.Load(d.request(c).Files)
 	if err != nil {
 		return err
@@ -153,9 +161,11 @@ func (d *Daemon) guarded(c call, a *guard.Allowance) error {
 	}
 	switch {
 	case c.req.Elevate && !last.ReadOnly:
-		return fault.New(fault.Usage, "%s is not read-only: it has its full role already", chain.Profile)
+		return fault.New(fault.Usage, "%s is not read-only: it has its full role already", chain.Profile).
+			WithHint("broker profiles show %s", chain.Profile)
 	case !c.req.Elevate && chain.Guard.IsZero() && chain.Directories == nil:
-		return fault.New(fault.Usage, "%s has no guard: nothing has to be allowed", chain.Profile)
+		return fault.New(fault.Usage, "%s has no guard: nothing has to be allowed", chain.Profile).
+			WithHint("broker explain %s", chain.Profile)
 	}
 	a.Profile, a.Role = chain.Profile, last.ARN
 	_, a.Account = chain.Account()
@@ -177,7 +187,7 @@ func (d *Daemon) deny(_ context.Context, c call) error {
 	}
 	n := d.guard.Deny(profile, pid)
 	if n > 0 {
-		d.record("allow_ended", "", c, session.Answer{Profile: profile}, nil)
+		d.record("allow_ended", "", c, session.Answer{}, nil)
 	}
 	return c.reply(wire.Response{Count: n})
 }

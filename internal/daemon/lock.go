@@ -349,8 +349,8 @@ func (d *Daemon) followSettings(ctx context.Context) {
 	})
 }
 
-// saveLatch retries a write of the lock that failed.
-func (d *Daemon) saveLatch() { d.note(&d.locking.unsaved, "saving the lock", d.LockFile.Save()) }
+// saveLock retries a write of the lock that failed.
+func (d *Daemon) saveLock() { d.note(&d.locking.unsaved, "saving the lock", d.LockFile.Save()) }
 
 // note keeps an error for status, and logs it when it changes.
 func (d *Daemon) note(at *atomic.Pointer[string], what string, err error) {

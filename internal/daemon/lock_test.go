@@ -98,9 +98,9 @@ func TestLockIsKept(t *testing.T) {
 	}
 }
 
-// TestDamagedLatch: a daemon with a damaged lock file is locked, and says why and which command helps. The command
+// TestDamagedLock: a daemon with a damaged lock file is locked, and says why and which command helps. The command
 // helps.
-func TestDamagedLatch(t *testing.T) {
+func TestDamagedLock(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "lock.json")
 	if err := os.WriteFile(file, []byte("{"), 0o600); err != nil {

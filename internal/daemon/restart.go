@@ -236,7 +236,7 @@ func (d *Daemon) inherit() map[int]net.Listener {
 	}
 	if d.Replaced.Locked {
 		d.Broker.Lock()
-		// The previous daemon may have failed to save its lock. If we fail too, saveLatch retries later.
+		// The previous daemon may have failed to save its lock. If we fail too, saveLock retries later.
 		if err := d.LockFile.Lock(); err != nil {
 			d.Log.Error("cannot save the lock of the previous daemon", "err", err)
 		}

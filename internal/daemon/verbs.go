@@ -138,12 +138,12 @@ func verbOf(hand func(*grant.Keeper, context.Context, grant.Request, *wire.Reque
 	do func(*Daemon, context.Context, call) error,
 ) {
 	return func(d *Daemon, ctx context.Context, c call) error {
-		return hand(d.grants, ctx, d.asks(c), c.req, c.reply)
+		return hand(d.grants, ctx, d.grantRequest(c), c.req, c.reply)
 	}
 }
 
-// asks returns the grant.Request of a call.
-func (d *Daemon) asks(c call) grant.Request {
+// grantRequest returns the grant.Request of a call.
+func (d *Daemon) grantRequest(c call) grant.Request {
 	a := grant.Request{Event: "given", By: c.peer, Delivery: audit.Reply, Person: person{c, d}}
 	a.Requests = append(a.Requests, d.request(c))
 	for _, profile := range c.req.Also {
@@ -155,7 +155,7 @@ func (d *Daemon) asks(c call) grant.Request {
 }
 
 func (d *Daemon) get(ctx context.Context, c call) error {
-	return d.grants.Give(ctx, d.asks(c), func(answers []session.Answer) error {
+	return d.grants.Give(ctx, d.grantRequest(c), func(answers []session.Answer) error {
 		answer, role := answers[0], ""
 		if c.req.Role != nil {
 			role = answer.Role

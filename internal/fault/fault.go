@@ -53,7 +53,7 @@ var exitCodes = map[Kind]int{
 }
 
 // hints holds the default hint of each kind, for failures without a hint of their own. Config has none: such a
-// message names file and line, and most commands would fail in the same way.
+// message names file and line, and most commands would fail in the same way. Usage has none: it depends on the command.
 var hints = map[Kind]Hint{
 	Internal:       "broker status",
 	Failed:         "broker status",
@@ -62,7 +62,6 @@ var hints = map[Kind]Hint{
 	Throttled:      "broker status",
 	BadAnswer:      "broker status",
 	Clock:          "date -u",
-	Usage:          "broker help",
 	NotFound:       "broker profiles list",
 	LoginNeeded:    "broker login",
 	CodeRejected:   "broker login",

@@ -131,17 +131,16 @@ func TestReport(t *testing.T) {
 	}
 }
 
-// TestEveryKindHasAHint: every failure has a hint, except when a person declined, and for a file, which the
-// message names with its line.
+// TestEveryKindHasAHint: every failure has a hint, except when a person declined, for a file, which the message names
+// with its line, and for a wrong command line, whose hint the command knows.
 func TestEveryKindHasAHint(t *testing.T) {
-	for _, kind := range []Kind{Internal, Failed, Keyring, Network, Throttled, BadAnswer, Clock, Usage, NotFound,
-		LoginNeeded, CodeRejected,
-		Unreachable, Denied, ExpiredSession, Locked, KeyringLocked} {
+	for _, kind := range []Kind{Internal, Failed, Keyring, Network, Throttled, BadAnswer, Clock, NotFound,
+		LoginNeeded, CodeRejected, Unreachable, Denied, ExpiredSession, Locked, KeyringLocked} {
 		if !strings.Contains(New(kind, "x").Report("broker"), "\nhint: ") {
 			t.Errorf("%s has no hint", kind)
 		}
 	}
-	for _, kind := range []Kind{NotConfirmed, Config} {
+	for _, kind := range []Kind{NotConfirmed, Config, Usage} {
 		if got := New(kind, "no").Report("broker"); got != "broker: no\n" {
 			t.Errorf("%s: got %q", kind, got)
 		}

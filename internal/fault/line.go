@@ -15,11 +15,14 @@ const maxLine = 600
 // Line makes one printable line of any text. Line ends and tabs become spaces; every other character that
 // Printable rejects becomes a Go escape. The result has at most 600 bytes plus "…". Line is idempotent. Texts from
 // files, from AWS and from peers pass through it before they reach a terminal or a log.
-func Line(s string) string {
-	if len(s) <= maxLine && ascii(s) { // nearly all texts are, and each answer has many
+func Line(s string) string { return Short(s, maxLine) }
+
+// Short is Line with another limit: the result has at most most bytes plus "…".
+func Short(s string, most int) string {
+	if len(s) <= most && ascii(s) { // nearly all texts are, and each answer has many
 		return s
 	}
-	return escape(strings.NewReplacer("\n", " ", "\t", " ").Replace(s), maxLine)
+	return escape(strings.NewReplacer("\n", " ", "\t", " ").Replace(s), most)
 }
 
 // ascii reports whether a text is all printable ASCII.

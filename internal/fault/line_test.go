@@ -24,6 +24,18 @@ func FuzzLine(f *testing.F) {
 	f.Fuzz(checkLine)
 }
 
+// TestShort: a text is cut between characters, never within an escape, and is not cut again.
+func TestShort(t *testing.T) {
+	for in, want := range map[string]string{
+		"": "", "abcdef": "abcdef", "abcdefg": "abcdef…", "ééé": "ééé", "aéééé": "aéé…", "abc\x1bd": "abc…", "ab\x1b": `ab\x1b`,
+		"a\nb": "a b",
+	} {
+		if got := Short(in, 6); got != want || Short(got, 6) != want {
+			t.Errorf("%q became %q and then %q, want %q", in, got, Short(got, 6), want)
+		}
+	}
+}
+
 // FuzzWriter checks that the output is printable lines, and that writing it again does not change it.
 func FuzzWriter(f *testing.F) {
 	for _, s := range hostileTexts {

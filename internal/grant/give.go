@@ -333,12 +333,3 @@ func AdHoc(role *wire.Role) *session.AdHoc {
 	}
 	return a
 }
-
-// programOf returns the tool that asks for a grant. The grant keeps its name, so that a refresh is for the same
-// session.
-func programOf(r session.Request) string {
-	if r.Program != nil {
-		return r.Program()
-	}
-	return ""
-}

@@ -270,3 +270,12 @@ func (k *Keeper) add(h *held) error {
 func self() Caller {
 	return Caller{Peer: peer.Peer{UID: os.Getuid(), Process: peer.Process{PID: os.Getpid()}}}
 }
+
+// programOf returns the tool that asks for a grant. The grant keeps its name, so that a refresh is for the same
+// session.
+func programOf(r session.Request) string {
+	if r.Program != nil {
+		return r.Program()
+	}
+	return ""
+}

@@ -18,7 +18,7 @@ import (
 	"broker/internal/profiles"
 )
 
-// patience is how long a question waits for its answer.
+// patience is how long a prompt waits for its answer.
 const patience = 5 * time.Minute
 
 // Kernel reports facts about processes.
@@ -68,14 +68,14 @@ type Guard struct {
 
 	mu         sync.Mutex
 	allowances []Allowance
-	open       map[*question]bool
+	open       map[*openPrompt]bool
 }
 
-// question is an open question. Others that concern the same terminal wait for its end.
-type question struct {
+// openPrompt is a prompt that waits for its answer. Other requests of the same scope wait for its end.
+type openPrompt struct {
 	scope    Scope
 	profile  string
-	declined bool // set before done is closed
+	declined bool // by a no or Ctrl-C; set before done is closed
 	waiting  int  // requests that wait for its end
 	done     chan struct{}
 	cancel   context.CancelFunc
@@ -86,7 +86,7 @@ func New(kernel Kernel) *Guard {
 	if kernel == nil {
 		kernel = machine{}
 	}
-	return &Guard{kernel: kernel, now: time.Now, open: map[*question]bool{}}
+	return &Guard{kernel: kernel, now: time.Now, open: map[*openPrompt]bool{}}
 }
 
 // tree returns a process and its parents, nearest first. It is empty if the process has ended.
@@ -163,13 +163,13 @@ func (g *Guard) Deny(profile string, pid int) (n int) {
 	return n
 }
 
-// Clear removes all allowances and cancels all questions.
+// Clear removes all allowances and cancels all prompts.
 func (g *Guard) Clear() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.allowances = nil
-	for q := range g.open {
-		q.cancel()
+	for p := range g.open {
+		p.cancel()
 	}
 }
 
@@ -246,18 +246,23 @@ const (
 	ForAWhile // for ConfirmedFor in this terminal
 )
 
-// ErrNobody means that no person can be asked.
-var ErrNobody = errors.New("nobody can be asked")
+var (
+	// ErrNobody means that no person can be asked.
+	ErrNobody = errors.New("nobody can be asked")
+	// ErrInterrupted means that the person typed Ctrl-C at the prompt.
+	ErrInterrupted = errors.New("interrupted")
+)
 
 // Person is who can be asked.
 type Person interface {
-	// Confirm shows the question. The error is ErrNobody, or that of ctx.
-	Confirm(ctx context.Context, q Question) (Choice, error)
+	// Confirm shows the prompt. The error is ErrNobody, ErrInterrupted, or that of ctx.
+	Confirm(ctx context.Context, p Prompt) (Choice, error)
 }
 
 // Check returns nil if the session may be handed out. how says who confirmed it, for the audit log; it is empty if
-// nothing had to be confirmed. asked means that a person was asked, which may have taken minutes. person may be nil.
-// All errors are faults of the kind NotConfirmed, but for a wrong guard_commands.
+// nothing had to be confirmed. asked means that a person was asked, also for another request of the same terminal: that
+// may have taken minutes. person may be nil.
+// All errors are faults of the kind NotConfirmed, except those of a wrong guard_commands.
 func (g *Guard) Check(ctx context.Context, h Handout, person Person) (how string, asked bool, err error) {
 	if h.Guard.IsZero() && h.Outside == "" {
 		return "", false, nil
@@ -274,84 +279,93 @@ func (g *Guard) Check(ctx context.Context, h Handout, person Person) (how string
 	if pattern == "" && !gone && h.Guard.Confirm == profiles.Never && h.Outside == "" {
 		return "", false, nil
 	}
-	scope := Scope{}
+	scope := Scope{} // of windows, for a process without a terminal
 	if len(tree) > 0 && g.kernel.Terminal(tree[0]) != "" {
 		scope, _ = g.ScopeOf(h.PID)
 	}
-	q := g.question(h, from, pattern)
-	q.MayLast = h.Guard.Confirm != profiles.Always && pattern == "" && scope != Scope{}
+	p := g.prompt(h, from, pattern)
+	p.atTerminal = scope != Scope{}
+	p.MayLast = h.Guard.Confirm != profiles.Always && pattern == "" && p.atTerminal
 	for {
-		if how := g.allowed(h, q, tree); how != "" {
-			return how, false, nil
+		if how := g.allowed(h, p, tree); how != "" {
+			return how, asked, nil
 		}
 		if person == nil {
-			return "", false, q.nobody()
+			return "", asked, p.nobody()
 		}
-		asking, mine, other := g.begin(ctx, scope, h.Profile)
-		if other != nil {
-			select {
-			case <-other.done:
-			case <-ctx.Done():
-				return "", true, q.unanswered(ctx.Err())
-			}
-			if other.declined && other.profile == h.Profile {
-				return "", true, q.declined()
-			}
-			continue
+		asked = true
+		asking, cancel := context.WithTimeout(ctx, patience)
+		mine := &openPrompt{scope: scope, profile: h.Profile, done: make(chan struct{}), cancel: cancel}
+		other := g.begin(mine)
+		if other == nil {
+			how, err := g.ask(asking, h, p, mine, person)
+			return how, true, err
 		}
-		choice, err := person.Confirm(asking, q)
-		if err == nil && choice == ForAWhile && q.MayLast {
-			g.Allow(Allowance{Profile: h.Profile, Role: h.Role, Account: h.Account, Scope: scope,
-				Until:  g.now().Add(profiles.ConfirmedFor),
-				Reason: q.Why, Answer: true})
+		cancel()
+		select {
+		case <-other.done:
+		case <-ctx.Done():
+			return "", true, p.unanswered(ctx.Err())
 		}
-		mine.declined = err == nil && choice == No
-		g.end(mine)
-		switch {
-		case errors.Is(err, ErrNobody):
-			return "", true, q.nobody()
-		case err != nil:
-			return "", true, q.unanswered(err)
-		case choice == No:
-			return "", true, q.declined()
-		case choice == ForAWhile && q.MayLast:
-			return "confirmed for " + profiles.FormatDuration(profiles.ConfirmedFor) + " " + scope.String(), true, nil
+		if other.declined && other.profile == h.Profile {
+			return "", true, p.declined()
 		}
-		return "confirmed once", true, nil
 	}
 }
 
-// begin starts a question of a scope, or returns the one that is open there. All questions without a scope, which open
-// windows, are of one scope.
-func (g *Guard) begin(ctx context.Context, s Scope, profile string) (_ context.Context, mine, other *question) {
+// begin opens a prompt. If another one of its scope is open, it returns that one instead. All prompts without a scope,
+// which open windows, are of one scope.
+func (g *Guard) begin(p *openPrompt) (other *openPrompt) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for q := range g.open {
-		if q.scope == s {
-			q.waiting++
-			return nil, nil, q
+	for other := range g.open {
+		if other.scope == p.scope {
+			other.waiting++
+			return other
 		}
 	}
-	mine = &question{scope: s, profile: profile, done: make(chan struct{})}
-	ctx, mine.cancel = context.WithTimeout(ctx, patience)
-	g.open[mine] = true
-	return ctx, mine, nil
+	g.open[p] = true
+	return nil
 }
 
-func (g *Guard) end(q *question) {
+// ask lets a person answer a prompt, and ends it. It returns how the person confirmed the session.
+func (g *Guard) ask(ctx context.Context, h Handout, p Prompt, open *openPrompt, person Person) (how string, err error) {
+	defer g.end(open)
+	choice, err := person.Confirm(ctx, p)
+	switch {
+	case errors.Is(err, ErrNobody):
+		return "", p.nobody()
+	case errors.Is(err, ErrInterrupted):
+		open.declined = true
+		return "", p.interrupted()
+	case err != nil:
+		return "", p.unanswered(err)
+	case choice == No:
+		open.declined = true
+		return "", p.declined()
+	case choice == ForAWhile && p.MayLast:
+		g.Allow(Allowance{Profile: h.Profile, Role: h.Role, Account: h.Account, Scope: open.scope,
+			Until: g.now().Add(profiles.ConfirmedFor), Reason: p.Why, Answer: true})
+		return "confirmed for " + profiles.FormatDuration(profiles.ConfirmedFor) + " " + open.scope.String(), nil
+	}
+	return "confirmed once", nil
+}
+
+// end ends a prompt, and lets the requests continue that wait for it.
+func (g *Guard) end(p *openPrompt) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	delete(g.open, q)
-	q.cancel()
-	close(q.done)
+	delete(g.open, p)
+	p.cancel()
+	close(p.done)
 }
 
 // allowed returns how a session was allowed beforehand, or "". An answer counts for prompts with the same Why only;
 // what `broker allow` allowed always counts.
-func (g *Guard) allowed(h Handout, q Question, tree []peer.Process) string {
+func (g *Guard) allowed(h Handout, p Prompt, tree []peer.Process) string {
 	for _, a := range g.current() {
 		if a.Profile != h.Profile || a.Role != h.Role || a.Account != h.Account || a.Elevated || a.Answer &&
-			(!q.MayLast || a.Reason != q.Why) || !g.has(a.Scope, tree) {
+			(!p.MayLast || a.Reason != p.Why) || !g.has(a.Scope, tree) {
 			continue
 		}
 		if a.Answer {

@@ -48,18 +48,18 @@ func (t tree) Terminal(p peer.Process) string    { return t[p.PID].terminal }
 func (t tree) Arguments(p peer.Process) []string { return t[p.PID].arguments }
 func (t tree) Dir(peer.Process) string           { return "/work" + strings.Repeat(" ", 60) + "role      reader" }
 
-// answering is a person who answers each question alike, and counts them.
+// answering is a person who answers each prompt alike, and counts them.
 type answering struct {
 	choice Choice
 	err    error
 	mu     sync.Mutex
-	asked  []Question
+	asked  []Prompt
 	hold   chan struct{} // if it is not nil, each answer waits for a value
 }
 
-func (a *answering) Confirm(ctx context.Context, q Question) (Choice, error) {
+func (a *answering) Confirm(ctx context.Context, p Prompt) (Choice, error) {
 	a.mu.Lock()
-	a.asked = append(a.asked, q)
+	a.asked = append(a.asked, p)
 	a.mu.Unlock()
 	if a.hold != nil {
 		select {
@@ -111,7 +111,7 @@ func TestCheckByChoice(t *testing.T) {
 		guard       profiles.Guard
 		choice      Choice
 		err         error
-		asked       int // questions for three requests from one terminal
+		asked       int // prompts for three requests from one terminal
 		elsewhere   int // and for one more from another
 		refused     bool
 		explanation string
@@ -121,6 +121,7 @@ func TestCheckByChoice(t *testing.T) {
 		"once":                       {production, Once, nil, 3, 1, false, "confirmed once"},
 		"for a while":                {production, ForAWhile, nil, 1, 1, false, "confirmed for 15m"},
 		"always, for a while":        {profiles.Guard{Confirm: profiles.Always}, ForAWhile, nil, 3, 1, false, "confirmed once"},
+		"Ctrl-C":                     {production, No, ErrInterrupted, 3, 1, true, "was interrupted"},
 		"nobody":                     {production, Once, ErrNobody, 3, 1, true, "nobody can be asked here"},
 		"no answer":                  {production, Once, context.DeadlineExceeded, 3, 1, true, "nobody answered"},
 		"production, but no confirm": {profiles.Guard{Production: true}, No, nil, 0, 0, false, ""},
@@ -144,11 +145,11 @@ func TestCheckByChoice(t *testing.T) {
 			_, _ = check(21)
 			_, _ = check(20)
 			if n := len(person.asked); n != c.asked {
-				t.Errorf("%d questions for three requests, want %d", n, c.asked)
+				t.Errorf("%d prompts for three requests, want %d", n, c.asked)
 			}
 			_, _ = check(41)
 			if n := len(person.asked); n != c.asked+c.elsewhere {
-				t.Errorf("%d questions with the other terminal, want %d", n, c.asked+c.elsewhere)
+				t.Errorf("%d prompts with the other terminal, want %d", n, c.asked+c.elsewhere)
 			}
 		})
 	}
@@ -169,7 +170,7 @@ func TestGuardedCommand(t *testing.T) {
 	machine[20] = process{10, "/dev/pts/1", []string{"/usr/bin/terraform", "-chdir=x", "destroy", "-auto-approve"}}
 	person.choice = No
 	if err := check(); err == nil || len(person.asked) != 2 {
-		t.Errorf("%v after %d questions", err, len(person.asked))
+		t.Errorf("%v after %d prompts", err, len(person.asked))
 	}
 	if q := person.asked[1]; q.MayLast || q.Why != "the command matches the guarded command terraform destroy" ||
 		q.Command != "terraform -chdir=x destroy -auto-approve" || q.Dir != "/work role reader" ||
@@ -183,12 +184,12 @@ func TestGuardedCommand(t *testing.T) {
 	g.Allow(Allowance{Profile: "prod", Role: prodRole, Account: prodAccount, Scope: scope,
 		Until: time.Now().Add(time.Hour), Reason: "tear down"})
 	if err := check(); err != nil || len(person.asked) != 2 {
-		t.Errorf("%v after %d questions", err, len(person.asked))
+		t.Errorf("%v after %d prompts", err, len(person.asked))
 	}
 }
 
-// TestQuestionNamesTheTool: the command is the tool's, not that of the shell that its SDK starts for credproc.
-func TestQuestionNamesTheTool(t *testing.T) {
+// TestPromptNamesTheTool: the command is the tool's, not that of the shell that its SDK starts for credproc.
+func TestPromptNamesTheTool(t *testing.T) {
 	machine, person := office(), &answering{choice: No}
 	machine[20] = process{10, "/dev/pts/1", []string{"node", "/usr/bin/osls", "info"}}
 	machine[22] = process{20, "/dev/pts/1", []string{"/bin/sh", "-c", `"/usr/bin/credproc" prod`}}
@@ -223,9 +224,9 @@ func TestNobodyToAsk(t *testing.T) {
 	}
 }
 
-// TestQuestionsOfATerminal: a terminal shows one question at a time. A no is also the answer to those that waited for
+// TestOnePromptInATerminal: a terminal shows one prompt at a time. A no is also the answer to those that waited for
 // it, and a yes for a while is too.
-func TestQuestionsOfATerminal(t *testing.T) {
+func TestOnePromptInATerminal(t *testing.T) {
 	for choice, asked := range map[Choice]int{No: 1, ForAWhile: 1, Once: 3} {
 		g, person := New(office()), &answering{choice: choice, hold: make(chan struct{})}
 		errs := make(chan error)
@@ -237,8 +238,8 @@ func TestQuestionsOfATerminal(t *testing.T) {
 		}
 		for waiting := 0; waiting < 2; time.Sleep(time.Millisecond) {
 			g.mu.Lock()
-			for q := range g.open {
-				waiting = q.waiting
+			for p := range g.open {
+				waiting = p.waiting
 			}
 			g.mu.Unlock()
 		}
@@ -253,8 +254,43 @@ func TestQuestionsOfATerminal(t *testing.T) {
 			}
 		}
 		if n := len(person.asked); n != asked {
-			t.Errorf("%v: %d questions, want %d", choice, n, asked)
+			t.Errorf("%v: %d prompts, want %d", choice, n, asked)
 		}
+	}
+}
+
+// TestAWaitCountsAsAsked: a request that waited for the prompt of another was asked, since minutes may have passed.
+func TestAWaitCountsAsAsked(t *testing.T) {
+	g, person := New(office()), &answering{choice: ForAWhile, hold: make(chan struct{})}
+	asked := make(chan bool)
+	for range 2 {
+		go func() {
+			_, did, err := g.Check(t.Context(), handout(21, production), person)
+			asked <- did && err == nil
+		}()
+	}
+	for waiting := 0; waiting < 1; time.Sleep(time.Millisecond) {
+		g.mu.Lock()
+		for p := range g.open {
+			waiting = p.waiting
+		}
+		g.mu.Unlock()
+	}
+	person.hold <- struct{}{}
+	if first, second := <-asked, <-asked; !first || !second || len(person.asked) != 1 {
+		t.Errorf("asked: %v, %v, after %d prompts", first, second, len(person.asked))
+	}
+}
+
+// TestHintForAProcessWithoutATerminal: what is allowed for a terminal does not hold for a process that left it, so the
+// hint is for all programs. A parent with a terminal that runs the guarded command changes nothing.
+func TestHintForAProcessWithoutATerminal(t *testing.T) {
+	machine := office()
+	machine[20] = process{10, "/dev/pts/1", []string{"terraform", "destroy"}}
+	machine[21] = process{20, "", []string{"credproc", "prod"}}
+	_, _, err := New(machine).Check(t.Context(), handout(21, production), nil)
+	if got := fault.Of(err).Hint.Shown(); !strings.HasSuffix(got, " --everywhere") {
+		t.Errorf("%v, hint: %s", err, got)
 	}
 }
 
@@ -303,7 +339,7 @@ func TestSleepEndsAllowances(t *testing.T) {
 	}
 }
 
-// TestClear: a lock ends what was allowed and the questions.
+// TestClear: a lock ends what was allowed and the prompts.
 func TestClear(t *testing.T) {
 	g, person := New(office()), &answering{hold: make(chan struct{})}
 	errs := make(chan error)
@@ -448,8 +484,8 @@ func TestLongArgument(t *testing.T) {
 	}
 }
 
-// TestQuestionIsSafe: texts chosen by others cannot control the terminal or fill it.
-func TestQuestionIsSafe(t *testing.T) {
+// TestPromptIsSafe: texts chosen by others cannot control the terminal or fill it.
+func TestPromptIsSafe(t *testing.T) {
 	machine := office()
 	machine[20] = process{10, "/dev/pts/1", []string{"terraform", "plan" + strings.Repeat(" ", 48) + "role      reader 漢字", "\x1b[2J\xff\n" + strings.Repeat("x", 1<<20)}}
 	g, person := New(machine), &answering{choice: Once}
@@ -498,7 +534,7 @@ func TestOutsideItsDirectory(t *testing.T) {
 				asked = 1
 			}
 			if q := person.asked[0]; len(person.asked) != asked || q.Why != why || q.MayLast != c.mayLast {
-				t.Errorf("%d questions: %+v", len(person.asked), q)
+				t.Errorf("%d prompts: %+v", len(person.asked), q)
 			}
 			h.PID = 61 // where nobody allowed anything
 			_, _, err := g.Check(t.Context(), h, nil)

@@ -108,8 +108,8 @@ func TestWatch(t *testing.T) {
 	is(path)
 }
 
-// TestTwoLatches: two daemons share a file, and neither loses what the other wrote.
-func TestTwoLatches(t *testing.T) {
+// TestTwoLocks: two daemons share a file, and neither loses what the other wrote.
+func TestTwoLocks(t *testing.T) {
 	path, c := filepath.Join(t.TempDir(), "lock.json"), &clock{boot: "a"}
 	a, b := at(t, path, c), at(t, path, c)
 	s := cheap()

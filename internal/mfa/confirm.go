@@ -59,7 +59,7 @@ func confirm(ctx context.Context, q Confirmation, system string) error {
 func (q Confirmation) dialog() dialog {
 	lines := make([]string, len(q.Lines))
 	for i, line := range q.Lines {
-		lines[i] = short(line, maxShownLine)
+		lines[i] = fault.Short(line, maxShownLine)
 	}
 	return dialog{title: confirmTitle, heading: confirmHeading, text: strings.Join(lines, "\n"), label: "Type yes:",
 		confirm: true, askers: confirmers,

@@ -105,7 +105,7 @@ func TestConfirmShows(t *testing.T) {
 	for _, name := range hostile {
 		q := confirmation()
 		q.Lines = []string{"Profile: prod", "Program: " + name}
-		text := confirmHeading + "\nProfile: prod\n" + short("Program: "+name, maxShownLine)
+		text := confirmHeading + "\nProfile: prod\n" + fault.Short("Program: "+name, maxShownLine)
 
 		f := newFakes(t)
 		f.add(t, "zenity", "exit $ZENITY_OK")

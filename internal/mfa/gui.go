@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"broker/internal/child"
 	"broker/internal/environ"
@@ -64,12 +63,12 @@ type Prompt struct {
 // Text returns the prompt in one line, without the reason. The line is safe to print, and short enough to show all
 // names.
 func (q Prompt) Text() string {
-	text := fmt.Sprintf("MFA code for %s (%s)", short(q.Source, maxShown), short(q.Device, maxShownDevice))
+	text := fmt.Sprintf("MFA code for %s (%s)", fault.Short(q.Source, maxShown), fault.Short(q.Device, maxShownDevice))
 	if q.Endpoint != "" {
-		text += ", sent to " + short(q.Endpoint, maxShownEndpoint)
+		text += ", sent to " + fault.Short(q.Endpoint, maxShownEndpoint)
 	}
 	if q.Asker != "" {
-		text += ", asked by " + short(q.Asker, maxShown)
+		text += ", asked by " + fault.Short(q.Asker, maxShown)
 	}
 	return fault.Line(text + ":")
 }
@@ -77,31 +76,18 @@ func (q Prompt) Text() string {
 // Elsewhere returns the line for other terminals while the prompt is open at a seat, such as "pts/1"; the seat may
 // be empty. The line is safe to print, and short.
 func (q Prompt) Elsewhere(seat string) string {
-	text := "waiting for the code of " + short(q.Source, maxShown)
+	text := "waiting for the code of " + fault.Short(q.Source, maxShown)
 	if q.Endpoint != "" {
-		text += ", sent to " + short(q.Endpoint, maxShownEndpoint) + ","
+		text += ", sent to " + fault.Short(q.Endpoint, maxShownEndpoint) + ","
 	}
 	text += " asked"
 	if seat != "" {
-		text += " on " + short(seat, maxShown)
+		text += " on " + fault.Short(seat, maxShown)
 	}
 	if q.Asker != "" {
-		text += " by " + short(q.Asker, maxShown)
+		text += " by " + fault.Short(q.Asker, maxShown)
 	}
 	return fault.Line(text + ", press Enter to answer here")
-}
-
-// short returns s as one safe line of at most n bytes.
-func short(s string, n int) string {
-	s = fault.Line(s)
-	if len(s) <= n {
-		return s
-	}
-	n -= len("…")
-	for n > 0 && !utf8.RuneStart(s[n]) {
-		n--
-	}
-	return s[:n] + "…"
 }
 
 // AskGUI prompts a person in a window. It uses the first of these programs that works: pinentry (which may also

@@ -135,7 +135,7 @@ func TestPromptText(t *testing.T) {
 			Device: "GAHT12345678", Endpoint: "https://sts.example/\x1b", Asker: "aws"},
 		`MFA code for a b (\x1b[2J), asked by \u202egnp.exe:`: {Source: "a\nb",
 			Device: "\x1b[2J", Asker: "\u202egnp.exe"},
-		"MFA code for " + strings.Repeat("é", 48) + "… (" + device +
+		"MFA code for " + strings.Repeat("é", 50) + "… (" + device +
 			"), asked by aws:": {Source: strings.Repeat("é", 5000), Device: device, Asker: "aws"},
 	} {
 		if got := q.Text(); got != want {
@@ -152,7 +152,7 @@ func TestPromptElsewhere(t *testing.T) {
 	}{
 		{"pts/1", "waiting for the code of security asked on pts/1 by aws" + enter, Prompt{Source: "security", Asker: "aws"}},
 		{"", `waiting for the code of a b, sent to http://\x1b, asked` + enter, Prompt{Source: "a\nb", Endpoint: "http://\x1b"}},
-		{"", "waiting for the code of security asked by " + strings.Repeat("x", 97) + "…" + enter,
+		{"", "waiting for the code of security asked by " + strings.Repeat("x", maxShown) + "…" + enter,
 			Prompt{Source: "security", Asker: strings.Repeat("x", 100_000)}},
 	} {
 		if got := tt.q.Elsewhere(tt.seat); got != tt.want {

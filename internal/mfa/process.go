@@ -39,7 +39,7 @@ func fromProcess(ctx context.Context, command string, timeout time.Duration) (se
 	}
 	// The cause is kept for errors.Is, but only this text is shown.
 	failed := func(kind fault.Kind, cause error, format string, args ...any) (secret.String, error) {
-		message := fmt.Sprintf("mfa_process %s: ", short(filepath.Base(words[0]), maxShown)) + fmt.Sprintf(format, args...)
+		message := fmt.Sprintf("mfa_process %s: ", fault.Short(filepath.Base(words[0]), maxShown)) + fmt.Sprintf(format, args...)
 		return secret.String{}, &fault.Error{Kind: kind, Message: message, Err: cause}
 	}
 	program, err := child.Find(words[0])

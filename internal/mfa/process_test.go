@@ -255,7 +255,7 @@ func TestCommandsThatAreNone(t *testing.T) {
 		"echo 123456; exit":        {fault.Failed, "mfa_process echo: did not print a code of 6 digits"},
 		"echo $(id)":               {fault.Failed, "mfa_process echo: did not print a code of 6 digits"},
 		"/x/\x1b[2J\u202e":         {fault.Failed, `mfa_process \x1b[2J\u202e: is not there`},
-		"/x/" + long:               {fault.Failed, "mfa_process " + long[:97] + "…: is not there"},
+		"/x/" + long:               {fault.Failed, "mfa_process " + long[:maxShown] + "…: is not there"},
 	} {
 		_, err := FromProcess(context.Background(), command)
 		checkRefusal(t, err, want.kind, want.message)

@@ -112,7 +112,7 @@ type Description struct {
 	Process
 	Name       string   // the kernel's name, which may be truncated
 	Executable string   // see Process.Executable
-	Arguments  []string // see Process.Arguments; "…" is last if there are more than a few kilobytes
+	Arguments  []string // see Process.Arguments; fewer
 	Dir        string   // see Process.Dir; only of the first process of a Lineage that has one
 	Terminal   string   // see Process.Terminal; only of the first process of a Lineage
 }
@@ -182,13 +182,17 @@ func ToolOf(arguments []string) string {
 }
 
 // Known returns a command line as people know it: the base name of the program, or that of the script that an
-// interpreter runs, and its arguments.
+// interpreter runs, and its arguments. Of `broker exec`, it is the command that it is about to become.
 func Known(arguments []string) []string {
 	if len(arguments) == 0 {
 		return nil
 	}
 	name := filepath.Base(arguments[0])
 	switch strings.TrimRight(name, "0123456789.") {
+	case "broker":
+		if i := slices.Index(arguments, "--"); i >= 0 && i+1 < len(arguments) {
+			return Known(arguments[i+1:])
+		}
 	case "python", "node", "ruby", "perl", "bash", "dash", "sh", "zsh":
 		if len(arguments) > 1 && arguments[1] != "" && arguments[1][0] != '-' {
 			arguments = arguments[1:]

@@ -1,7 +1,6 @@
 package peer
 
 import (
-	"broker/internal/system"
 	"bytes"
 	"context"
 	"errors"
@@ -12,6 +11,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"broker/internal/system"
 )
 
 // UnixFD is like Unix, for a descriptor. It uses SO_PEERCRED of unix(7): the credentials at the time of connect(2)
@@ -101,14 +102,13 @@ func (p Process) link(name string) string {
 
 // Arguments returns the command line of the process, with the program's name first. The process may have changed it.
 func (p Process) Arguments() []string {
-	line, err := os.ReadFile(p.file("cmdline"))
-	if err == nil && p.Start != "" {
-		_, err = p.look() // otherwise it may be that of a later process
+	list := p.readArguments(mostArguments)
+	if list != nil && p.Start != "" {
+		if _, err := p.look(); err != nil { // it may be that of a later process
+			return nil
+		}
 	}
-	if err != nil || len(line) == 0 {
-		return nil
-	}
-	return strings.Split(strings.TrimSuffix(string(line), "\x00"), "\x00")
+	return list
 }
 
 // Lineage describes the process, its parent, the parent's parent and so on: at most MaxLineage processes. It is
@@ -130,7 +130,7 @@ func (p Process) Lineage() (list []Description) {
 				}
 			}
 		}
-		d := Description{Arguments: argumentsOf(p)}
+		d := Description{Arguments: p.readArguments(mostOfLineage)}
 		d.Executable, _ = os.Readlink(p.file("exe"))
 		if dir == "" {
 			d.Dir, _ = os.Readlink(p.file("cwd"))
@@ -222,21 +222,32 @@ func notAfter(start, other string) bool {
 	return ticks(start) <= ticks(other)
 }
 
-// mostArguments is how many bytes of the arguments Lineage reads. The kernel allows megabytes.
-const mostArguments = 8 << 10
+// How many bytes of a command line are read: by Arguments as much as the kernel allows (MAX_ARG_STRINGS of execve(2)
+// is three quarters of 8 MiB), by Lineage less.
+const (
+	mostArguments = 6 << 20
+	mostOfLineage = 8 << 10
+)
 
-func argumentsOf(p Process) []string {
+// readArguments reads the first bytes of the command line, up to the end of an argument.
+func (p Process) readArguments(most int) []string {
 	fd, err := syscall.Open(p.file("cmdline"), syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
 	if err != nil {
 		return nil
 	}
 	defer func() { _ = syscall.Close(fd) }()
-	b := make([]byte, mostArguments)
+	b := make([]byte, mostOfLineage)
 	n, err := syscall.Read(fd, b)
+	for err == nil && n == len(b) && n < most { // there may be more
+		b = append(b, make([]byte, min(n, most-n))...)
+		var more int
+		more, err = syscall.Read(fd, b[n:])
+		n += more
+	}
 	if err != nil || n == 0 {
 		return nil
 	}
-	line, cut := string(b[:n]), n == len(b)
+	line, cut := string(b[:n]), n == most
 	if cut { // no part of an argument: a secret may not be recognized by its part
 		line = line[:strings.LastIndexByte(line, 0)+1]
 	}

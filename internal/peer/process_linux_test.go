@@ -312,17 +312,21 @@ func TestLineageAfterOrphaning(t *testing.T) {
 	}
 }
 
-// TestLineageOfLongArguments: what is read of the arguments has an end, and ends with whole arguments.
-func TestLineageOfLongArguments(t *testing.T) {
+// TestLongArguments: Arguments returns all, however long one is. What Lineage reads ends with whole arguments.
+func TestLongArguments(t *testing.T) {
 	cmd := prepare(t, ourselves, "sit")
-	cmd.Args = append(cmd.Args, "first", strings.Repeat("x", 100<<10))
+	cmd.Args = append(cmd.Args, "first", strings.Repeat("x", 100<<10), "last")
 	hold, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
 	child := begin(t, cmd, hold)
-	got := find(t, child.Process.Pid).Lineage()
-	if len(got) == 0 || !slices.Equal(got[0].Arguments, append(cmd.Args[:len(cmd.Args)-1:len(cmd.Args)-1], "…")) {
+	p := find(t, child.Process.Pid)
+	if got := p.Arguments(); !slices.Equal(got, cmd.Args) {
+		t.Errorf("Arguments returns %.200q", got)
+	}
+	got := p.Lineage()
+	if len(got) == 0 || !slices.Equal(got[0].Arguments, append(cmd.Args[:len(cmd.Args)-2:len(cmd.Args)-2], "…")) {
 		t.Errorf("%+v", got)
 	}
 }
@@ -375,6 +379,9 @@ func TestTool(t *testing.T) {
 		{[]string{"bash"}, "bash"},
 		{[]string{"-zsh"}, "zsh"},
 		{[]string{"pythonx", "script"}, "pythonx"},
+		{[]string{"/usr/bin/broker", "exec", "prod", "--", "python3", "/opt/deploy", "--"}, "deploy"},
+		{[]string{"broker", "exec", "prod", "--"}, "broker"},
+		{[]string{"git", "log", "--", "x"}, "git"},
 	} {
 		if got := ToolOf(tt.arguments); got != tt.want {
 			t.Errorf("%q: %q, want %q", tt.arguments, got, tt.want)

@@ -190,7 +190,7 @@ func TestOutside(t *testing.T) {
 	}
 }
 
-// TestOutsideWhenTheFileChanges: whatever happens to the file, a session leaves without a question only if the file is
+// TestOutsideWhenTheFileChanges: whatever happens to the file, a session leaves without a prompt only if the file is
 // as it was trusted, or gone.
 func TestOutsideWhenTheFileChanges(t *testing.T) {
 	dir := t.TempDir()

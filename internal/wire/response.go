@@ -60,7 +60,8 @@ type Prompt struct {
 	ID     int    `json:"id"`
 	Text   string `json:"text"`
 	Reason string `json:"reason,omitempty"` // why the last code failed
-	// Lines are shown above Text. Choice says that Text is a question with answers of one letter, and Enter is no.
+	// Lines are shown above Text. Choice says that Text is a question with answers of one letter; for Enter and Ctrl-D,
+	// the client sends "n", and Cancel for Ctrl-C only.
 	Lines  []string `json:"lines,omitempty"`
 	Choice bool     `json:"choice,omitempty"`
 	// Offer says that the prompt is open elsewhere; Text says where. The client answers with Here.

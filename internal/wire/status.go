@@ -37,7 +37,7 @@ type Status struct {
 	Published []Published `json:"published,omitempty"`
 	Commands  []Command   `json:"commands,omitempty"`
 
-	// Allowed lists what `broker allow` and `broker elevate` and answers to questions allow.
+	// Allowed lists what `broker allow` and `broker elevate` and answers to prompts allow.
 	Allowed []Allowed `json:"allowed,omitempty"`
 
 	Goroutines int `json:"goroutines,omitempty"` // of the daemon; if it keeps growing, there is a leak
@@ -100,7 +100,7 @@ type Allowed struct {
 	Where    string    `json:"where"`              // such as "everywhere" or "in pts/1"
 	Here     bool      `json:"here,omitempty"`     // it holds for the process that asks
 	Until    time.Time `json:"until"`
-	Reason   string    `json:"reason,omitempty"` // empty for the answer to a question
+	Reason   string    `json:"reason,omitempty"` // empty for the answer to a prompt
 }
 
 // Waiting is a device for whose code a prompt is open.
