@@ -44,9 +44,8 @@ func (p *program) profilesUnlinkCommand() *cli.Command {
 		Usage: "restore a linked profile in the AWS files",
 		UsageText: "broker profiles unlink prod\n" +
 			"broker profiles unlink --all",
-		ArgsUsage: "NAME…",
-		Flags: append(linkFlags("unlink all linked profiles"),
-			&cli.BoolFlag{Name: "yes", Usage: "for scripts, as of link; unlink never asks"}),
+		ArgsUsage:    "NAME…",
+		Flags:        linkFlags("unlink all linked profiles"),
 		BashComplete: p.completeManyProfiles,
 		Action:       p.profilesUnlink,
 	}
