@@ -104,6 +104,8 @@ const (
 	pause = 2 * time.Second
 	// patience is how long a key may stay unknown, and a lost key unlisted.
 	patience = 2 * time.Minute
+	// lag is how far behind a listing of IAM may be.
+	lag = 30 * time.Second
 	// window is how long after it was sent a call to create a key may have its effect.
 	window = 2 * time.Minute
 	// tolerance is how much later than our own last use AWS may see it.

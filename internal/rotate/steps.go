@@ -188,6 +188,23 @@ func (r *Rotator) dropLost(ctx context.Context, s Source, rot *rotation, keys Ke
 	return false, nil
 }
 
+// sweepLost deletes what a Create may have lost. It looks until IAM must list it.
+func (r *Rotator) sweepLost(ctx context.Context, s Source, rot *rotation, keys Keys) error {
+	for deadline := r.clock.Now().Add(lag); !rot.Asked.IsZero() && r.clock.Now().Before(deadline); {
+		if _, err := r.dropLost(ctx, s, rot, keys); err != nil {
+			return err
+		}
+		if err := r.clock.Wait(ctx, pause); err != nil {
+			return err
+		}
+		var err error
+		if keys, err = s.Keys(ctx); err != nil {
+			return resumable(rot, err, "the key %s is in use", secret.Tail(rot.Old))
+		}
+	}
+	return nil
+}
+
 // verify waits until AWS knows a key everywhere.
 func (r *Rotator) verify(ctx context.Context, s Source, id string) error {
 	deadline := r.clock.Now().Add(patience)
@@ -322,20 +339,8 @@ func (r *Rotator) undo(ctx context.Context, s Source, rot *rotation) error {
 		}
 	}
 	if made == "" {
-		for deadline := r.clock.Now().Add(window / 4); !rot.Asked.IsZero(); {
-			found, err := r.dropLost(ctx, s, rot, keys)
-			if found || err != nil || r.clock.Now().After(deadline) {
-				if err != nil {
-					return err
-				}
-				break
-			}
-			if err := r.clock.Wait(ctx, pause); err != nil { // IAM may not list it yet
-				return err
-			}
-			if keys, err = s.Keys(ctx); err != nil {
-				return resumable(rot, err, "the key %s is in use", secret.Tail(rot.Old))
-			}
+		if err := r.sweepLost(ctx, s, rot, keys); err != nil {
+			return err
 		}
 		return r.records.remove(rot.Source)
 	}
