@@ -11,6 +11,7 @@ import (
 
 	"broker/internal/fault"
 	"broker/internal/record"
+	"broker/internal/secret"
 )
 
 // rotation is what the record holds of a rotation.
@@ -37,6 +38,20 @@ func (rot *rotation) again() fault.Hint {
 		return fault.Hintf("broker rotate %s --resume --yes", rot.Source)
 	}
 	return fault.Hintf("broker rotate %s --yes", rot.Source)
+}
+
+// state returns where the rotation is.
+func (rot *rotation) state() string {
+	switch {
+	case !rot.DeleteAt.IsZero():
+		return fmt.Sprintf("the old key %s is deactivated, and will be deleted at %s; until then, %s takes it back",
+			secret.Tail(rot.Old), stamp(rot.DeleteAt), fault.Hintf("broker rotate %s --undo", rot.Source))
+	case rot.Undo:
+		return fmt.Sprintf("the return to key %s has stopped; continue: %s", secret.Tail(rot.Old),
+			fault.Hintf("broker rotate %s --resume", rot.Source))
+	}
+	return fmt.Sprintf("the rotation of key %s has stopped; continue: %s", secret.Tail(rot.Old),
+		fault.Hintf("broker rotate %s --resume", rot.Source))
 }
 
 func (rot *rotation) check() error {

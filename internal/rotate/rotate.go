@@ -142,8 +142,9 @@ type Pending struct {
 	Old      string    // id of the key that is replaced
 	DeleteAt time.Time // when it is deleted; zero if the rotation has stopped before that
 	Undo     bool
-	Running  bool  // it makes steps now
-	Err      error // why the last step in the background failed
+	State    string // in words
+	Running  bool   // it makes steps now
+	Err      error  // why the last step in the background failed
 }
 
 // Pending lists the rotations of the registry. The error is about the record.
@@ -156,7 +157,7 @@ func (r *Rotator) Pending() ([]Pending, error) {
 	defer r.mu.Unlock()
 	var all []Pending
 	for _, rot := range list {
-		all = append(all, Pending{Source: rot.Source, Old: rot.Old, DeleteAt: rot.DeleteAt, Undo: rot.Undo,
+		all = append(all, Pending{Source: rot.Source, Old: rot.Old, DeleteAt: rot.DeleteAt, Undo: rot.Undo, State: rot.state(),
 			Running: r.running == rot.Source, Err: r.failed[rot.Source].err})
 	}
 	return all, nil
@@ -201,6 +202,11 @@ func (r *Rotator) Start(ctx context.Context, source string, s Source, grace time
 	if err != nil {
 		return err
 	}
+	if left := keys.other(old.ID); left != "" { // its rotation was given up, and AWS has it no longer
+		if err := s.Forget(ctx, left); err != nil {
+			return err
+		}
+	}
 	rot := &rotation{Source: source, Old: old.ID, Began: keys.Now, Grace: int64(grace / time.Second)}
 	if err := r.confirm(ctx, s, rot, old); err != nil {
 		return err
@@ -228,10 +234,39 @@ func (r *Rotator) look(ctx context.Context, source string, s Source) (old Key, k
 	if len(keys.Listed) > 1 {
 		return Key{}, Keys{}, full(source, id, keys)
 	}
-	if left := keys.other(id); left != "" { // its rotation was given up, and AWS has it no longer
-		return old, keys, s.Forget(ctx, left)
-	}
 	return old, keys, nil
+}
+
+// Plan says in lines for people what Start would do. It changes nothing.
+func (r *Rotator) Plan(ctx context.Context, source string, s Source, grace string) ([]string, error) {
+	switch rot, err := r.records.get(source); {
+	case err == nil:
+		return []string{rot.state()}, nil
+	case !errors.Is(err, errNone):
+		return nil, err
+	}
+	old, _, err := r.look(ctx, source, s)
+	if err != nil {
+		return nil, err
+	}
+	lines := []string{"key " + Describe(old, old.ID)}
+	if line := otherUse(old); line != "" {
+		lines = append(lines, line+"; deactivating it needs --yes")
+	}
+	return append(lines, "Broker would create a second key, wait until AWS knows it, use it, deactivate the old key, and "+
+		"delete the old key after "+grace), nil
+}
+
+// State says where the rotation of a source is, in a line for people.
+func (r *Rotator) State(source string) (string, error) {
+	rot, err := r.records.get(source)
+	if errors.Is(err, errNone) {
+		return "no rotation is pending", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	return rot.state(), nil
 }
 
 // Resume continues a rotation that has stopped, or an Undo.

@@ -4,21 +4,13 @@ import (
 	"context"
 
 	"broker/internal/fault"
-	"broker/internal/profiles"
 	"broker/internal/rotate"
-	"broker/internal/session"
 )
 
-// KeySource is the source whose key is rotated. Its AccessKeyID is the key in use.
-type KeySource struct {
-	Source   profiles.Source
-	Endpoint profiles.Endpoint // of IAM and STS
-	// With is the session that signs calls to IAM. If it is nil, the key in use signs them.
-	With *session.Credentials
-}
+var _ rotate.Vault = (*Caller)(nil)
 
 // Keys returns what IAM and the keyring have for the user. Denied if the user may not list keys, or only with MFA.
-func (c *Caller) Keys(ctx context.Context, of KeySource) (rotate.Keys, error) {
+func (c *Caller) Keys(ctx context.Context, of rotate.Signer) (rotate.Keys, error) {
 	a, err := c.run(ctx, keyRequest(OpKeys, of, ""))
 	if err != nil {
 		return rotate.Keys{}, err
@@ -31,7 +23,7 @@ func (c *Caller) Keys(ctx context.Context, of KeySource) (rotate.Keys, error) {
 
 // CreateKey makes a key in IAM, stores it beside the one in use, and returns its id. It makes none unless the user may
 // also deactivate and delete keys. See rotate.Source for the errors.
-func (c *Caller) CreateKey(ctx context.Context, of KeySource) (id string, err error) {
+func (c *Caller) CreateKey(ctx context.Context, of rotate.Signer) (id string, err error) {
 	a, err := c.run(ctx, keyRequest(OpNewKey, of, ""))
 	if err != nil {
 		return "", err
@@ -43,13 +35,13 @@ func (c *Caller) CreateKey(ctx context.Context, of KeySource) (id string, err er
 }
 
 // TryKey makes calls that are signed with a stored key. ErrUnknownKey if AWS does not know it.
-func (c *Caller) TryKey(ctx context.Context, of KeySource, id string) error {
+func (c *Caller) TryKey(ctx context.Context, of rotate.Signer, id string) error {
 	_, err := c.run(ctx, keyRequest(OpTryKey, of, id))
 	return err
 }
 
 // SetKeyActive activates or deactivates a key in IAM. NotFound if the user has no such key.
-func (c *Caller) SetKeyActive(ctx context.Context, of KeySource, id string, active bool) error {
+func (c *Caller) SetKeyActive(ctx context.Context, of rotate.Signer, id string, active bool) error {
 	q := keyRequest(OpKeyStatus, of, id)
 	q.Active = active
 	_, err := c.run(ctx, q)
@@ -57,13 +49,13 @@ func (c *Caller) SetKeyActive(ctx context.Context, of KeySource, id string, acti
 }
 
 // DeleteKey deletes a key in IAM that is not in use. A missing one is not an error.
-func (c *Caller) DeleteKey(ctx context.Context, of KeySource, id string) error {
+func (c *Caller) DeleteKey(ctx context.Context, of rotate.Signer, id string) error {
 	_, err := c.run(ctx, keyRequest(OpDeleteKey, of, id))
 	return err
 }
 
 // ForgetKey removes a key that is not in use from the keyring. A missing one is not an error.
-func (c *Caller) ForgetKey(ctx context.Context, of KeySource, id string) error {
+func (c *Caller) ForgetKey(ctx context.Context, of rotate.Signer, id string) error {
 	_, err := c.run(ctx, keyRequest(OpForgetKey, of, id))
 	return err
 }

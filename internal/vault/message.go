@@ -192,7 +192,7 @@ func openRequest(source profiles.Source, call session.Call, code secret.String) 
 		UseSeed: source.MFASerial == call.MFASerial}
 }
 
-func keyRequest(op Operation, of KeySource, key string) *Request {
+func keyRequest(op Operation, of rotate.Signer, key string) *Request {
 	q := &Request{Op: op, Registry: of.Source.Registry, Source: of.Source.Name, KeyID: of.Source.AccessKeyID, Key: key,
 		Endpoint: of.Endpoint}
 	if of.With != nil {
