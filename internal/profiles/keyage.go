@@ -43,8 +43,8 @@ const day = 24 * time.Hour
 
 func days(d time.Duration) int { return int(d / day) }
 
-// parseDays reads a time such as 90d. The error continues the name of the setting in a message.
-func parseDays(s string) (time.Duration, error) {
+// ParseDays reads a time such as 90d. The error continues the name of the setting in a message.
+func ParseDays(s string) (time.Duration, error) {
 	number, unit := strings.CutSuffix(s, "d")
 	n, err := strconv.ParseUint(number, 10, 16)
 	if !unit || err != nil || n == 0 {

@@ -73,7 +73,7 @@ var settingKeys = []settingKey{
 		return nil
 	}},
 	{name: keyMaxAge, values: "a number of days such as 90d", read: func(s *Settings, v string) (err error) {
-		s.MaxAge, err = parseDays(v)
+		s.MaxAge, err = ParseDays(v)
 		return err
 	}},
 	{name: keyGuardCommands, values: "patterns with commas between; default means the list of the documentation",
