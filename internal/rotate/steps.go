@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -244,9 +245,6 @@ func (r *Rotator) retire(ctx context.Context, s Source, rot *rotation, inUse str
 	if err != nil {
 		return resumable(rot, err, "the key %s is in use", secret.Tail(inUse))
 	}
-	if other := keys.other(rot.Old); other != inUse {
-		return r.giveUp(s, rot, "the registry names key "+secret.Tail(inUse))
-	}
 	old, listed := keys.find(rot.Old)
 	if rot.DeleteAt.IsZero() || listed && old.Active {
 		if !rot.DeleteAt.IsZero() {
@@ -312,8 +310,8 @@ func (r *Rotator) undo(ctx context.Context, s Source, rot *rotation) error {
 	}
 	made := keys.other(rot.Old)
 	if inUse != rot.Old {
-		if made != inUse {
-			return r.giveUp(s, rot, "the registry names key "+secret.Tail(inUse))
+		if !slices.Contains(keys.Stored, rot.Old) {
+			return r.giveUp(s, rot, "the keyring does not have it any more")
 		}
 		s.Tell("activating the old key " + secret.Tail(rot.Old))
 		err := do(s, "activate", rot.Old, func() error { return s.SetActive(ctx, rot.Old, true) })
