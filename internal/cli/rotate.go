@@ -73,10 +73,11 @@ func (p *program) rotate(c *cli.Context, typed, step string) error {
 	if err != nil {
 		return err
 	}
-	name := typed
-	if found, err := set.Find(typed); err == nil { // otherwise the daemon says what is wrong with the name
-		name = found
+	source, err := exactSource(set, typed)
+	if err != nil {
+		return err
 	}
+	name := source.Name
 	p.client.Wait = rotationWait
 	resp, err := p.ask(c.Context, wire.Request{Verb: wire.Rotate, Profile: name, Rotation: &wire.Rotation{
 		Step: step, Grace: int(spanOf(c, "grace") / time.Second), Yes: c.Bool("yes"),
