@@ -134,6 +134,32 @@ func (h *house) endRotation(t *testing.T) {
 	h.credentials(t, "product_prod_paul") // opens a session with the key
 }
 
+// TestRotationLocked locks Broker, and so the keyring, while the new key is tried. The rotation stops, and goes on after
+// the unlock.
+func TestRotationLocked(t *testing.T) {
+	t.Parallel()
+	h := demo(t)
+	h.credentials(t, "product_prod_paul")
+	must(t, h.sim.fault(`{"kind":"delay","action":"GetCallerIdentity","hold_seconds":1}`))
+	done := make(chan result, 1)
+	before, err := h.sim.count("GetCallerIdentity")
+	must(t, err)
+	go func() { done <- h.run("broker", "rotate", "security", "--grace", "0") }()
+	h.reaches(t, "GetCallerIdentity", before+1)
+	h.ok(t, "broker", "lock")
+	r := <-done
+	if r.code != 7 || !strings.Contains(r.stderr, "Broker is locked") || !strings.HasSuffix(r.stderr, "hint: broker unlock\n") {
+		t.Error(r)
+	}
+	must(t, h.freshCodes())
+	h.ok(t, "broker", "unlock")
+	if r := h.run("broker", "status"); !strings.Contains(r.stdout, "rotation  security: the rotation of key …2222 has stopped; "+
+		"continue: broker rotate security --resume") {
+		t.Error(r)
+	}
+	h.endRotation(t)
+}
+
 // TestRotationInterruptsNobody rotates a key, takes the old one back, and rotates again with no grace, while 100
 // clients ask. None fails, although nobody could give a code, and IAM is slow with the new keys.
 func TestRotationInterruptsNobody(t *testing.T) {
