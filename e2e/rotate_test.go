@@ -134,8 +134,8 @@ func (h *house) endRotation(t *testing.T) {
 	h.credentials(t, "product_prod_paul") // opens a session with the key
 }
 
-// TestRotationLocked locks Broker, and so the keyring, while the new key is tried. The rotation stops, and goes on after
-// the unlock.
+// TestRotationLocked locks Broker, and so the keyring, while the new key is tried. The rotation stops, and goes on
+// after the unlock.
 func TestRotationLocked(t *testing.T) {
 	t.Parallel()
 	h := demo(t)

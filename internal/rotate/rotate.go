@@ -157,8 +157,8 @@ func (r *Rotator) Pending() ([]Pending, error) {
 	defer r.mu.Unlock()
 	var all []Pending
 	for _, rot := range list {
-		all = append(all, Pending{Source: rot.Source, Old: rot.Old, DeleteAt: rot.DeleteAt, Undo: rot.Undo, State: rot.state(),
-			Running: r.running == rot.Source, Err: r.failed[rot.Source].err})
+		all = append(all, Pending{Source: rot.Source, Old: rot.Old, DeleteAt: rot.DeleteAt, Undo: rot.Undo,
+			State: rot.state(), Running: r.running == rot.Source, Err: r.failed[rot.Source].err})
 	}
 	return all, nil
 }

@@ -71,8 +71,8 @@
 //	← {"v":1,"more":true,"accounts":[{"id":"111122223333","name":"Paul's"}]}
 //	← {"v":1,"accounts":[{"id":"444455556666","name":"prod"}]}
 //
-// "rotate" replaces the key of a source, in steps; "notice" tells which. It may show a question. The answer has lines for
-// people, and no secret.
+// "rotate" replaces the key of a source, in steps; "notice" tells which. It may show a question. The answer has lines
+// for people, and no secret.
 //
 //	→ {"v":1,"verb":"rotate","profile":"security","rotation":{"step":"start","grace_seconds":86400},"can_ask":true}
 //	← {"v":1,"notice":"creating a new key"}

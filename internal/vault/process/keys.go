@@ -122,7 +122,8 @@ func (e *errand) newKey(ctx context.Context, r ring) (*answer, error) {
 	// The context may be what ended.
 	again, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
 	defer cancel()
-	if left := e.sts.DeleteKey(again, sign, e.Endpoint, made.AccessKeyID); left != nil && !errors.Is(left, exchange.ErrNotThere) {
+	left := e.sts.DeleteKey(again, sign, e.Endpoint, made.AccessKeyID)
+	if left != nil && !errors.Is(left, exchange.ErrNotThere) {
 		return nil, fault.New(fault.Of(err).Kind, "AWS made the key %s, but the keyring did not store it (%w), and it could "+
 			"not be deleted again (%w); nobody has its secret", made.AccessKeyID, err, left)
 	}

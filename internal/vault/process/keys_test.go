@@ -39,7 +39,9 @@ func (f *fakeIAM) call(name string, keys exchange.Keys) error {
 	return f.refuse[name]
 }
 
-func (f *fakeIAM) AccessKeys(_ context.Context, k exchange.Keys, _ profiles.Endpoint) (l []exchange.AccessKey, err error) {
+func (f *fakeIAM) AccessKeys(
+	_ context.Context, k exchange.Keys, _ profiles.Endpoint,
+) (l []exchange.AccessKey, err error) {
 	for _, id := range f.ids {
 		l = append(l, exchange.AccessKey{ID: id, Active: true})
 	}
