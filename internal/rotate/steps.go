@@ -249,7 +249,7 @@ func (r *Rotator) retire(ctx context.Context, s Source, rot *rotation, inUse str
 	if rot.DeleteAt.IsZero() || listed && old.Active {
 		if !rot.DeleteAt.IsZero() {
 			if err := s.Confirm(ctx, []string{"Somebody activated the old key " + secret.Tail(rot.Old) +
-				" again. Broker is about to deactivate it once more, and to delete it later."}); err != nil {
+				" again. Broker is about to deactivate and later to delete it."}); err != nil {
 				return resumable(rot, err, "somebody activated the old key %s again", secret.Tail(rot.Old))
 			}
 			rot.DeleteAt = time.Time{}

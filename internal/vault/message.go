@@ -155,8 +155,8 @@ func (c *Credentials) Sealed() session.Credentials {
 	}
 }
 
-// In putRequest, adoptRequest, seedRequest, openRequest, keyRequest, sealRequest and withPassphrase the caller's secrets
-// enter a request.
+// In putRequest, adoptRequest, seedRequest, openRequest, keyRequest, sealRequest and withPassphrase the secrets of the
+// caller enter a request.
 
 func putRequest(key Key, endpoint profiles.Endpoint, verify bool) *Request {
 	return &Request{Op: OpPut, Source: key.Name, KeyID: key.AccessKeyID, SecretKey: key.Secret.Reveal(),
