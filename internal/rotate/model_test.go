@@ -32,7 +32,8 @@ type world struct {
 	faults map[int]string // what happens at a point
 	asked  bool           // a person is there, and says yes
 	made   int
-	broken []string // violated invariants
+	tried  map[string]int // successful tries in a row, by key
+	broken []string       // violated invariants
 	trace  []string
 }
 
@@ -52,7 +53,8 @@ type crash struct{}
 
 func newWorld(seed uint64) *world {
 	w := &world{rng: rand.New(rand.NewPCG(seed, 1)), now: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
-		keys: map[string]*iamKey{}, ring: map[string]bool{"OLD": true}, names: "OLD", asked: true, faults: map[int]string{}}
+		keys: map[string]*iamKey{}, ring: map[string]bool{"OLD": true}, names: "OLD", asked: true, faults: map[int]string{},
+		tried: map[string]int{}}
 	w.keys["OLD"] = &iamKey{Key: Key{ID: "OLD", Active: true, Created: w.now.Add(-1000 * time.Hour)}}
 	if w.rng.IntN(4) == 0 {
 		w.keys["OLD"].Used, w.keys["OLD"].Service = w.now.Add(-time.Hour), "s3"
@@ -208,7 +210,13 @@ func (w *world) Create(context.Context) (string, error) {
 }
 
 func (w *world) Try(_ context.Context, id string) error {
-	return w.do("try "+id, func() error { return w.signed(id) })
+	return w.do("try "+id, func() error {
+		err := w.signed(id)
+		if w.tried[id]++; err != nil {
+			w.tried[id] = 0
+		}
+		return err
+	})
 }
 
 func (w *world) SetActive(_ context.Context, id string, active bool) error {
@@ -260,7 +268,13 @@ func (w *world) Forget(_ context.Context, id string) error {
 }
 
 func (w *world) Use(_ context.Context, id string, _ time.Time) error {
-	return w.do("write registry "+id, func() error { w.names = id; return nil })
+	return w.do("write registry "+id, func() error {
+		if w.tried[id] < tries {
+			w.wrong("the key %s was put into use after %d tries", id, w.tried[id])
+		}
+		w.names = id
+		return nil
+	})
 }
 
 func (w *world) Confirm(context.Context, []string) error {
@@ -357,6 +371,11 @@ func (w *world) live() {
 			_ = w.program("resume")
 		}
 	}
+	w.finish()
+}
+
+// finish ends the rotation without faults, and checks what must hold at its end.
+func (w *world) finish() {
 	w.faults = nil
 	for range 10 {
 		if w.record == nil {
@@ -377,6 +396,37 @@ func (w *world) live() {
 	}
 	if len(w.ring) != 1 {
 		w.wrong("the keyring holds %v", w.ring)
+	}
+}
+
+// TestEveryPoint: one fault of each kind, before and after each call and each write of a rotation, of its last step and
+// of its undoing.
+func TestEveryPoint(t *testing.T) {
+	points := 0
+	for _, then := range []string{"", "due", "undo"} {
+		for _, kind := range []string{"crash", "error", "refused"} {
+			for point, reached := 1, true; reached; point++ {
+				w := calm()
+				w.faults[point] = kind
+				_ = w.program("start")
+				if then == "due" {
+					w.now = w.now.Add(2 * time.Hour)
+				}
+				if then != "" {
+					_ = w.program(then)
+				}
+				reached = w.point >= point
+				w.finish()
+				points++
+				if len(w.broken) > 0 {
+					t.Fatalf("%s at point %d, %s: %s\n%s", kind, point, then, strings.Join(w.broken, "\n"),
+						strings.Join(w.trace, "\n"))
+				}
+			}
+		}
+	}
+	if points < 300 {
+		t.Errorf("only %d points: the test proves nothing", points)
 	}
 }
 
