@@ -103,6 +103,9 @@ func (d *Daemon) rotationStatus(status *wire.Status) {
 		}
 		if p.Err != nil {
 			r.Error = fault.Line(p.Err.Error())
+			if hint := fault.Of(p.Err).Hint; hint != "" {
+				r.Error += "; run: " + hint.Shown()
+			}
 		}
 		status.Rotations = append(status.Rotations, r)
 	}

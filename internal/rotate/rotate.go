@@ -111,7 +111,7 @@ const (
 	// tolerance is how much later than our own last use AWS may see it.
 	tolerance = time.Minute
 	// backoff is the wait after a background step that failed.
-	backoff = time.Minute
+	backoff = 5 * time.Minute
 )
 
 // Rotator rotates keys, one at a time. Use New.

@@ -9,6 +9,7 @@ import (
 
 	"broker/internal/exchange"
 	"broker/internal/fault"
+	"broker/internal/profiles"
 	"broker/internal/rotate"
 	"broker/internal/secret"
 	"broker/internal/session"
@@ -203,9 +204,15 @@ func (e *errand) tryKey(ctx context.Context, r ring) (*answer, error) {
 	return &answer{}, err
 }
 
-// spare returns an error if the key to change is the one in use.
-func (e *errand) spare() error {
-	if e.Key == "" || e.Key == e.KeyID {
+// spare returns an error if the key to change is the one in use: by the request, or by the registry of the item. Any
+// program of the user can start this process, and must not be able to delete the key that works.
+func (e *errand) spare(it item) error {
+	inUse := e.Key == "" || e.Key == e.KeyID
+	if set, err := e.store.Load(profiles.Files{Registry: it.belongs.known().Registry}); err == nil {
+		source, _ := set.Source(e.Source)
+		inUse = inUse || source.AccessKeyID == e.Key
+	}
+	if inUse {
 		return fault.New(fault.Internal, "the key to change is the one in use")
 	}
 	return nil
@@ -214,7 +221,7 @@ func (e *errand) spare() error {
 func (e *errand) keyStatus(ctx context.Context, r ring) (*answer, error) {
 	it, err := e.inUse(ctx, r)
 	if err == nil {
-		err = e.spare()
+		err = e.spare(it)
 	}
 	if err != nil {
 		return nil, err
@@ -229,7 +236,7 @@ func (e *errand) keyStatus(ctx context.Context, r ring) (*answer, error) {
 func (e *errand) deleteKey(ctx context.Context, r ring) (*answer, error) {
 	it, err := e.inUse(ctx, r)
 	if err == nil {
-		err = e.spare()
+		err = e.spare(it)
 	}
 	if err != nil {
 		return nil, err
@@ -242,10 +249,10 @@ func (e *errand) deleteKey(ctx context.Context, r ring) (*answer, error) {
 }
 
 func (e *errand) forgetKey(ctx context.Context, r ring) (*answer, error) {
-	if err := e.spare(); err != nil {
-		return nil, err
-	}
 	it, err := e.inUse(ctx, r)
+	if err == nil {
+		err = e.spare(it)
+	}
 	if err != nil || it.Second.AccessKeyID != e.Key {
 		return &answer{}, err
 	}

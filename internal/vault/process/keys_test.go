@@ -3,6 +3,8 @@ package process
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -13,6 +15,7 @@ import (
 	"broker/internal/profiles"
 	"broker/internal/rotate"
 	"broker/internal/secret"
+	"broker/internal/system"
 	"broker/internal/vault"
 )
 
@@ -193,6 +196,34 @@ func TestKeyInUseIsKept(t *testing.T) {
 			t.Errorf("%s: %v, %v", name, err, iam.signed)
 		}
 	}
+}
+
+// TestRegistryNamesKeyInUse: a request that lies about the key in use cannot delete the key that the registry names.
+func TestRegistryNamesKeyInUse(t *testing.T) {
+	iam := &fakeIAM{ids: []string{testKeyID}}
+	e, r := keyErrand(t, iam, nil)
+	_, err := e.newKey(t.Context(), r)
+	must(t, err)
+	registry := filepath.Join(t.TempDir(), "config")
+	must(t, os.WriteFile(registry, []byte("[source security]\naccess_key_id = "+testKeyID+"\n"), 0o600))
+	it, err := load(t.Context(), r, "security")
+	must(t, err)
+	it.belongs = belongs{Registry: registry}
+	r.items[itemKey("security")], err = encodeItem(it)
+	must(t, err)
+	e.Registry = system.RealPath(registry)
+	calls := len(iam.signed)
+	e.KeyID, e.Key = madeID, testKeyID // the registry names the other one
+	for name, do := range map[string]func(context.Context, ring) (*answer, error){
+		"deactivate": e.keyStatus, "delete": e.deleteKey, "forget": e.forgetKey,
+	} {
+		if _, err := do(t.Context(), r); !fault.Is(err, fault.Internal) || len(iam.signed) > calls {
+			t.Errorf("%s: %v, %v", name, err, iam.signed[calls:])
+		}
+	}
+	e.KeyID, e.Key = testKeyID, madeID
+	_, err = e.forgetKey(t.Context(), r)
+	must(t, err)
 }
 
 // TestForgetKey: of two keys, the one that the registry does not name is removed, whichever was stored first.
