@@ -252,6 +252,8 @@ func TestForbiddenImports(t *testing.T) {
 		{"broker/internal/daemon", sdk, "the daemon calls session.Broker; there is no second path to STS"},
 		{"broker/internal/daemon", keyring, "long-lived keys never enter the daemon"},
 		{"broker/internal/daemon", "github.com/godbus/", "logind dials the system bus, and notice the session bus"},
+		{"broker/internal/rotate", "broker/internal/vault", "it decides the steps of a rotation; others make them"},
+		{"broker/internal/rotate", "net", "it makes no call"},
 		{"broker/internal/logind", "broker/", "a leaf: it reports events, and knows nothing about locking"},
 		{"broker/internal/notice", "broker/internal/session", "it shows a text, and knows nothing about sessions"},
 		{"broker/internal/vault", sdk, "the command line starts vault processes; the process calls AWS"},

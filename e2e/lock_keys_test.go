@@ -437,7 +437,7 @@ func TestEveryCommandWhileLocked(t *testing.T) {
 		[]byte("Access key ID,Secret access key\n"+robotKeyID+",fake/demo+secret/of+robot/fake/demo+3333\n"), 0o600))
 	refused := map[string][]string{
 		"setup": {"--yes"}, "add": {"robot", "--csv", csv}, "import": {"--yes"}, "remove": {"security", "--yes"},
-		"mfa set": {"security", "--process", "true"}, "mfa remove": {"security"},
+		"mfa set": {"security", "--process", "true"}, "mfa remove": {"security"}, "rotate": {"security"},
 		"keyring test": nil, "keyring migrate": {"--to", "pass"},
 		"login": {"security"}, "exec": {prod, "--", "env"}, "shell": {prod}, "export": {prod}, "publish": {prod},
 		"console": {prod, "--print"},

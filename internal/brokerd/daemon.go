@@ -120,6 +120,7 @@ func (p *program) daemon(ctx context.Context, background, replace bool) error {
 		Window:  mfa.AskGUI,
 		Confirm: mfa.Confirm,
 		Notify:  notice.Show,
+		Vault:   caller,
 
 		CommandsDir: p.paths.PrivateFiles(),
 

@@ -173,8 +173,8 @@ func (p *program) app() *cli.App {
 		CommandNotFound:           nil,
 		Action:                    group,
 		Commands: slices.Concat(
-			inGroup("Set up", p.setupCommand(), p.addCommand(), p.importCommand(), p.mfaCommand(), p.removeCommand(),
-				p.keyringCommand(), p.configCommand(), p.completionCommand()),
+			inGroup("Set up", p.setupCommand(), p.addCommand(), p.importCommand(), p.mfaCommand(), p.rotateCommand(),
+				p.removeCommand(), p.keyringCommand(), p.configCommand(), p.completionCommand()),
 			inGroup("Every day", p.execCommand(), p.shellCommand(), p.exportCommand(), p.consoleCommand(),
 				p.loginCommand(), p.logoutCommand(), p.publishCommand(), p.unpublishCommand(), p.statusCommand(),
 				p.allowCommand(), p.denyCommand(), p.elevateCommand(), p.lockCommand(), p.unlockCommand(),

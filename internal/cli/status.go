@@ -170,6 +170,16 @@ func (p *program) status(ctx context.Context, asJSON bool) error {
 		p.say("waiting   %s for a code of %s, for %s; %s", plural(w.Requests, "request"), fault.Line(w.Device),
 			fault.Line(w.Source), fault.Hintf("broker login %s", w.Source))
 	}
+	for _, r := range status.Rotations {
+		state := r.State
+		if r.Running {
+			state = "the key is being replaced now"
+		}
+		if r.Error != "" {
+			state += "; " + r.Error
+		}
+		p.say("rotation  %s: %s", fault.Line(r.Source), fault.Line(state))
+	}
 	p.sayAllowed(status.Allowed)
 	if err := p.printSessions(status.Sessions); err != nil {
 		return err

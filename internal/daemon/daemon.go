@@ -22,6 +22,7 @@ import (
 	"broker/internal/mfa"
 	"broker/internal/profiles"
 	"broker/internal/record"
+	"broker/internal/rotate"
 	"broker/internal/secret"
 	"broker/internal/session"
 	"broker/internal/socket"
@@ -64,6 +65,9 @@ type Config struct {
 	Window  Window
 	Confirm Confirm
 	Notify  Notify
+	// Vault makes the steps of a rotation; nil if no key can be rotated. Clock is its clock; nil for the real one.
+	Vault rotate.Vault
+	Clock rotate.Clock
 
 	CommandsDir string // directory for the files of commands
 
@@ -111,6 +115,7 @@ type Daemon struct {
 	started    time.Time
 	grants     *grant.Keeper
 	guard      *guard.Guard
+	rotator    *rotate.Rotator
 	locking    locking
 	notices    notices
 	successors chan net.Conn // connections of daemons that asked to take over
@@ -134,6 +139,10 @@ func New(cfg Config) *Daemon {
 	d := &Daemon{Config: cfg, started: time.Now(), conns: make(map[net.Conn]*visit), guard: guard.New(nil),
 		successors: make(chan net.Conn, 1),
 		patience:   drainTimeout}
+	if d.Clock == nil {
+		d.Clock = realClock{}
+	}
+	d.rotator = rotate.New(d.StateDir, d.Files.Registry, d.Clock)
 	if d.BootTime == nil {
 		d.BootTime = func() time.Duration { return time.Since(d.started) }
 	}
@@ -173,6 +182,7 @@ func (d *Daemon) Run(ctx context.Context, ready func()) error {
 	var first, last, endpoints sync.WaitGroup // first ends before the drain, last and endpoints after it
 	last.Go(func() { d.watch(ctx, listener, cancel) })
 	last.Go(func() { d.grants.Run(ctx) })
+	last.Go(func() { d.deleteOldKeys(ctx) })
 	first.Go(func() { d.exitWhenIdle(ctx, d.ExitAfter, cancel) })
 	first.Go(func() { d.accept(ctx, requests, listener) }) // last: now everything else runs
 	var next *offer

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"time"
 
 	"broker/internal/fault"
 	"broker/internal/grant"
@@ -50,6 +51,9 @@ func (d *Daemon) state(_ context.Context, c call) error {
 		status.Warnings, status.KeyringUnknown = []string{err.Error()}, true
 	} else {
 		status.Warnings = grant.Lines(set.Warnings())
+		for _, old := range set.OldKeys(time.Now()) {
+			status.Warnings = append(status.Warnings, old.String())
+		}
 		if settings, err := set.Settings(); err != nil {
 			status.Warnings, status.KeyringUnknown = append(status.Warnings, err.Error()), true
 		} else {
@@ -59,6 +63,7 @@ func (d *Daemon) state(_ context.Context, c call) error {
 	status.Warnings = append(status.Warnings, d.Warnings...)
 	status.Warnings = append(status.Warnings, d.grants.Warnings()...)
 	status.Warnings = append(status.Warnings, d.lockWarnings()...)
+	d.rotationStatus(status)
 	for _, e := range d.grants.Ending() {
 		status.Warnings = append(status.Warnings, e.String())
 	}

@@ -34,6 +34,8 @@ var verbs = map[string]verb{
 	wire.Console:  {here, (*Daemon).signIn},
 	wire.Accounts: {here, (*Daemon).accounts},
 
+	wire.Rotate: {here, (*Daemon).rotate},
+
 	wire.Allow: {here, (*Daemon).allow},
 	wire.Deny:  {here, (*Daemon).deny},
 

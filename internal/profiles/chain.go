@@ -73,9 +73,10 @@ type Route struct {
 type Source struct {
 	Name        string
 	AccessKeyID string
-	MFASerial   string // ARN or hardware number; empty if the user has no MFA
-	MFAProcess  string // command that prints a code of the device; empty if there is none
-	HasSeed     bool   // the keyring holds the TOTP seed, so Broker computes codes without a prompt
+	KeyCreated  time.Time // the day, UTC, on which the key was created, or a later one; zero if it is not known
+	MFASerial   string    // ARN or hardware number; empty if the user has no MFA
+	MFAProcess  string    // command that prints a code of the device; empty if there is none
+	HasSeed     bool      // the keyring holds the TOTP seed, so Broker computes codes without a prompt
 	Guard       Guard
 	NoSession   bool // session = none: Broker never calls GetSessionToken and assumes roles with the key itself
 	Endpoint    Endpoint
@@ -146,6 +147,7 @@ type Settings struct {
 	LockAfter       time.Duration // lock after this time without use; 0, the default, is never
 	LockOn          []string      // events that lock: "suspend", "screen"; nil, the default, is neither
 	AuditRequired   bool          // Broker gives out nothing that it cannot write to the audit log
+	MaxAge          time.Duration // status reminds of keys that are older; 0 if it does not
 	Notices         bool          // show notices on the desktop; the default
 	MFAPrompt       []string      // where prompts for a code appear, in this order: "tty", "gui"
 	Catalog         string        // the team's account map: a file, or a git repository; unchecked, may be empty

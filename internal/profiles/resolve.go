@@ -400,6 +400,7 @@ func readSource(b *block) *registered {
 	src := &registered{Source: Source{
 		Name:        b.name,
 		AccessKeyID: r.take(v, keySourceKeyID, keyID),
+		KeyCreated:  parseDay(r.take(v, keyKeyCreated, checkDay)),
 		MFASerial:   r.take(v, keyMFASerial, checkMFASerial),
 		MFAProcess:  r.take(v, keyMFAProcess, checkCommand),
 		HasSeed:     r.take(v, keyMFASeed, oneOf("keyring")) != "",

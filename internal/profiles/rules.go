@@ -136,7 +136,8 @@ var harmless = set(keyRegion, keySTSRegional, keyFIPS, keyIgnoreEndpoints, keyST
 	keyAccessKeyID, keySecretKey, keySessionToken, keySourceKeyID, keySession, keyMFASeed, keyConfirm, keyProduction,
 	keyGuardCommands,
 	keyMFA,
-	keySessionDuration, keyLockAfter, keyLockOn, keyAudit, keyMFAPrompt, keyNotices, keyTrustSum, keyTrustListener,
+	keySessionDuration, keyLockAfter, keyLockOn, keyAudit, keyMFAPrompt, keyNotices, keyMaxAge, keyKeyCreated,
+	keyTrustSum, keyTrustListener,
 	keyProfiles, keyAccounts)
 
 var ruleByName = func() map[string]*Rule {

@@ -72,6 +72,10 @@ var settingKeys = []settingKey{
 		s.AuditRequired = v == "required"
 		return nil
 	}},
+	{name: keyMaxAge, values: "a number of days such as 90d", read: func(s *Settings, v string) (err error) {
+		s.MaxAge, err = ParseDays(v)
+		return err
+	}},
 	{name: keyGuardCommands, values: "patterns with commas between; default means the list of the documentation",
 		fallback: "default", apart: true, read: func(_ *Settings, v string) error {
 			_, err := parseCommands(v)

@@ -51,6 +51,7 @@ const (
 	keyOptionalTags    = "optional_tags"
 	keyReadOnly        = "read_only"
 	keySourceKeyID     = "access_key_id"
+	keyKeyCreated      = "key_created"
 	keySession         = "session"
 	keySTSCompatible   = "sts_compatible"
 	keyMFASeed         = "mfa_seed"
@@ -63,6 +64,7 @@ const (
 	keyAudit           = "audit"
 	keyLockOn          = "lock_on"
 	keyNotices         = "notices"
+	keyMaxAge          = "max_age"
 	keyMFAPrompt       = "mfa_prompt"
 	keyCatalog         = "catalog"
 	keyCatalogPath     = "catalog_path"
@@ -121,6 +123,7 @@ var registryKeys = map[string]map[string]string{
 	SectionAlias:    nil,
 	SectionSource: set(
 		keySourceKeyID,
+		keyKeyCreated,
 		keyMFASerial,
 		keyMFASeed,
 		keyMFAProcess,

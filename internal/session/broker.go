@@ -92,7 +92,7 @@ type Request struct {
 	ElevatedUntil time.Time
 	Reason        string // why it is elevated, for {reason}; empty if it is not
 
-	background bool // no client waits, so nobody is prompted
+	Quiet bool // nobody is prompted for a code, and no mfa_process runs
 }
 
 // Answer is the result of a request, by the profile's current definition.

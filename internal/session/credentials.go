@@ -134,6 +134,9 @@ func (b *Broker) serve(ctx context.Context, req *Request) (served, error) {
 			b.forgetRefusals(plan.Source.Name)
 			continue
 		}
+		if err != nil && ctx.Err() == nil && try <= len(plan.Steps) && b.outdated(plan, req) {
+			continue // the key was replaced meanwhile
+		}
 		return got, err
 	}
 }
@@ -175,7 +178,7 @@ func (b *Broker) wait(ctx context.Context, plan *Plan, last int, req *Request) (
 func (b *Broker) step(ctx context.Context, plan *Plan, i int, req *Request) (Credentials, error) {
 	fetch := func(ctx context.Context, spare bool) (Credentials, error) {
 		// In the background, nobody waits for the earlier steps either.
-		return b.fetch(ctx, plan, i, req, req.background || spare && !req.Login)
+		return b.fetch(ctx, plan, i, req, req.Quiet || spare && !req.Login)
 	}
 	return b.cache.get(ctx, plan, i, req.Login || !req.Code.IsZero(), fetch)
 }

@@ -15,7 +15,7 @@ func (b *Broker) renew(plan *Plan, i int) {
 		return
 	}
 	b.cache.background(plan, i, func(ctx context.Context, _ bool) (Credentials, error) {
-		return b.fetch(ctx, plan, i, &Request{background: true}, true)
+		return b.fetch(ctx, plan, i, &Request{Quiet: true}, true)
 	})
 }
 

@@ -5,6 +5,7 @@ import (
 
 	"broker/internal/fault"
 	"broker/internal/profiles"
+	"broker/internal/rotate"
 	"broker/internal/secret"
 	"broker/internal/session"
 )
@@ -37,6 +38,13 @@ const (
 
 	OpForeignKeys Operation = "foreign-keys"
 	OpAdopt       Operation = "adopt"
+
+	OpKeys      Operation = "keys"
+	OpNewKey    Operation = "new-key"
+	OpTryKey    Operation = "try-key"
+	OpKeyStatus Operation = "key-status"
+	OpDeleteKey Operation = "delete-key"
+	OpForgetKey Operation = "forget-key"
 
 	OpTry     Operation = "try"
 	OpMigrate Operation = "migrate"
@@ -71,6 +79,11 @@ type Request struct {
 	// To is the backend that items are copied to; Overwrite lets them replace existing items.
 	To        string `json:"to,omitempty"`
 	Overwrite bool   `json:"overwrite,omitempty"`
+	// With signs calls to IAM in place of the long-lived key. Key is the key that an operation changes, KeyID the one
+	// in use.
+	With   *Credentials `json:"with,omitempty"`
+	Key    string       `json:"key,omitempty"`
+	Active bool         `json:"active,omitempty"`
 	// UseSeed says that the stored seed belongs to the device that the call names.
 	UseSeed bool `json:"use_seed,omitempty"`
 	// OffsetMS is AWS's clock minus ours, from an earlier answer.
@@ -89,6 +102,7 @@ type Answer struct {
 	Serials     []string     `json:"serials,omitempty"` // of MFA devices
 	Names       []string     `json:"names,omitempty"`   // keys in a foreign keyring, or sources that were kept
 	Copied      *Copied      `json:"copied,omitempty"`
+	Keys        *rotate.Keys `json:"keys,omitempty"`
 	// Key opens the file keyring from now on, in place of the passphrase. It is empty if the passphrase is still
 	// needed.
 	Key string `json:"key,omitempty"`
@@ -141,8 +155,8 @@ func (c *Credentials) Sealed() session.Credentials {
 	}
 }
 
-// In putRequest, adoptRequest, seedRequest, openRequest, sealRequest and withPassphrase the caller's secrets enter
-// a request.
+// In putRequest, adoptRequest, seedRequest, openRequest, keyRequest, sealRequest and withPassphrase the secrets of the
+// caller enter a request.
 
 func putRequest(key Key, endpoint profiles.Endpoint, verify bool) *Request {
 	return &Request{Op: OpPut, Source: key.Name, KeyID: key.AccessKeyID, SecretKey: key.Secret.Reveal(),
@@ -176,6 +190,16 @@ func openRequest(source profiles.Source, call session.Call, code secret.String) 
 	return &Request{Op: OpOpen, Registry: source.Registry, Source: source.Name, KeyID: source.AccessKeyID, Call: &call,
 		Code:    code.Reveal(),
 		UseSeed: source.MFASerial == call.MFASerial}
+}
+
+func keyRequest(op Operation, of rotate.Signer, key string) *Request {
+	q := &Request{Op: op, Registry: of.Source.Registry, Source: of.Source.Name, KeyID: of.Source.AccessKeyID, Key: key,
+		Endpoint: of.Endpoint}
+	if of.With != nil {
+		q.With = &Credentials{AccessKeyID: of.With.AccessKeyID, SecretAccessKey: of.With.SecretAccessKey.Reveal(),
+			SessionToken: of.With.SessionToken.Reveal(), Expires: of.With.Expires}
+	}
+	return q
 }
 
 func sealRequest(name string, data secret.String) *Request {

@@ -3,6 +3,7 @@ package vault
 import (
 	"errors"
 
+	"broker/internal/rotate"
 	"broker/internal/session"
 )
 
@@ -37,6 +38,9 @@ var reasons = map[string]error{
 	"key_changed":      ErrKeyChanged,
 
 	"foreign_passphrase": ErrForeignPassphrase,
+
+	"key_limit":    rotate.ErrLimit,
+	"key_not_made": rotate.ErrNotMade,
 
 	"duration_too_long": session.ErrDurationTooLong,
 	"unknown_key":       session.ErrUnknownKey,

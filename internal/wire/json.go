@@ -32,6 +32,7 @@ type requestJSON struct {
 	Request
 	Role       part[Role]     `json:"role,omitzero"`
 	Verifier   part[Verifier] `json:"verifier,omitzero"`
+	Rotation   part[Rotation] `json:"rotation,omitzero"`
 	Code       string         `json:"code,omitempty"`
 	Passphrase string         `json:"passphrase,omitempty"`
 	Proof      string         `json:"proof,omitempty"`
@@ -99,6 +100,7 @@ func EncodeRequest(r Request) ([]byte, error) {
 			Request:    r,
 			Role:       part[Role]{r.Role},
 			Verifier:   part[Verifier]{r.Verifier},
+			Rotation:   part[Rotation]{r.Rotation},
 			Code:       r.Code.Reveal(),
 			Passphrase: r.Passphrase.Reveal(),
 			Proof:      r.Proof.Reveal(),
@@ -122,7 +124,7 @@ func DecodeRequest(b []byte) (*Request, error) {
 			WithHint("broker service restart")
 	}
 	r := &j.Request
-	r.Role, r.Verifier = j.Role.value, j.Verifier.value
+	r.Role, r.Verifier, r.Rotation = j.Role.value, j.Verifier.value, j.Rotation.value
 	r.Code, r.Passphrase, r.Proof = secret.New(j.Code), secret.New(j.Passphrase), secret.New(j.Proof)
 	r.Timeout = time.Duration(j.TimeoutMS) * time.Millisecond
 	r.MinTTL = time.Duration(j.MinTTLMS) * time.Millisecond

@@ -23,6 +23,7 @@ type Response struct {
 	Replaced   *Replaced    `json:"-"`
 	SignIn     *SignIn      `json:"-"`                  // of Console
 	Accounts   []Account    `json:"accounts,omitempty"` // of Accounts
+	Lines      []string     `json:"lines,omitempty"`    // of Rotate: for people
 	More       bool         `json:"more,omitempty"`     // not the last line of the answer: more accounts follow
 	Route      *Route       `json:"-"`                  // of a failed call to AWS: the proxy and CAs that it used
 	Setup      *Setup       `json:"-"`                  // of a request with other paths: the paths of this daemon

@@ -40,6 +40,8 @@ type Status struct {
 	// Allowed lists what `broker allow` and `broker elevate` and answers to prompts allow.
 	Allowed []Allowed `json:"allowed,omitempty"`
 
+	Rotations []Rotating `json:"rotations,omitempty"`
+
 	Goroutines int `json:"goroutines,omitempty"` // of the daemon; if it keeps growing, there is a leak
 
 	Setup *Setup `json:"setup,omitempty"` // nil if the daemon is too old to report it
@@ -91,6 +93,17 @@ type Published struct {
 	Expires     *time.Time `json:"expires,omitempty"`       // of the session in the file, which is refreshed before
 	Until       *time.Time `json:"until,omitempty"`         // nil means as long as the daemon runs unlocked
 	Error       string     `json:"error,omitempty"`         // why it is not in the file, or not refreshed
+}
+
+// Rotating is a source whose key is being replaced.
+type Rotating struct {
+	Source   string     `json:"source"`
+	Old      string     `json:"old_access_key_id"`
+	DeleteAt *time.Time `json:"delete_at,omitempty"` // when the old key, which is deactivated, is deleted
+	Undo     bool       `json:"undo,omitempty"`
+	Running  bool       `json:"running,omitempty"` // it makes steps now
+	State    string     `json:"state"`             // in words
+	Error    string     `json:"error,omitempty"`   // why the last step failed that nobody waited for
 }
 
 // Allowed is a confirmation that was given beforehand for a guarded profile.

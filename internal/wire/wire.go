@@ -71,6 +71,13 @@
 //	← {"v":1,"more":true,"accounts":[{"id":"111122223333","name":"Paul's"}]}
 //	← {"v":1,"accounts":[{"id":"444455556666","name":"prod"}]}
 //
+// "rotate" replaces the key of a source, in steps; "notice" tells which. It may show a question. The answer has lines
+// for people, and no secret.
+//
+//	→ {"v":1,"verb":"rotate","profile":"security","rotation":{"step":"start","grace_seconds":86400},"can_ask":true}
+//	← {"v":1,"notice":"creating a new key"}
+//	← {"v":1,"lines":["the old key …2222 is deactivated, and will be deleted at 2026-01-03 15:04 UTC; …"]}
+//
 // "unlock" may need its own passphrase. The client does not send the passphrase but a proof, which it computes
 // with the parameters in the refusal ("challenge": argon2id). "passphrase" sets a new one; only the first one
 // needs no proof.
@@ -121,6 +128,8 @@ const (
 	Console  = "console"  // returns a sign-in to the console with the session of Profile
 	Accounts = "accounts" // lists the accounts of the organization, with the session of Profile
 
+	Rotate = "rotate" // replaces the key of the source Profile, see Rotation
+
 	Allow = "allow" // allows sessions of the guarded Profile beforehand, for For, because of Reason
 	Deny  = "deny"  // removes what Allow allowed
 
@@ -163,6 +172,8 @@ type Request struct {
 	Also      []string `json:"also,omitempty"`       // of PrivateFiles: more profiles in addition to Profile
 	// MaskDefault, of PrivateFiles, asks for files that hide the credentials of [default] and hold no session.
 	MaskDefault bool `json:"mask_default,omitempty"`
+
+	Rotation *Rotation `json:"-"` // of Rotate
 
 	// Reason, of Allow, is why. Everywhere, of Allow and Deny, means the whole machine and not only the terminal or
 	// process tree of the client. Elevate, of Allow, allows the full role of a profile with read_only = true.
@@ -211,6 +222,21 @@ type Role struct {
 	// Policy it is read-only.
 	Federate bool `json:"federate,omitempty"`
 }
+
+// Rotation says what Rotate does.
+type Rotation struct {
+	Step  string `json:"step"`                    // one of the constants below
+	Grace int    `json:"grace_seconds,omitempty"` // how long the old key stays, deactivated
+	Yes   bool   `json:"yes,omitempty"`           // deactivate the old key even if something else uses it
+}
+
+// The steps of Rotate.
+const (
+	RotateStart  = "start"
+	RotateResume = "resume"
+	RotateUndo   = "undo"
+	RotatePlan   = "plan" // changes nothing
+)
 
 // Tag is one session tag.
 type Tag struct {

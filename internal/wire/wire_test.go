@@ -53,6 +53,8 @@ func TestRequestLines(t *testing.T) {
 		{Request{Verb: Unlock, Proof: secret.New("ab"), StayLocked: true}, `{"v":1,"verb":"unlock","stay_locked":true,"proof":"ab"}`},
 		{Request{Verb: Passphrase, Verifier: &Verifier{Stretch{[]byte("salt"), 3, 65536, 4}, []byte("sum")}},
 			`{"v":1,"verb":"passphrase","verifier":{"salt":"c2FsdA==","passes":3,"memory_kib":65536,"lanes":4,"sha256":"c3Vt"}}`},
+		{Request{Verb: Rotate, Profile: "security", Rotation: &Rotation{RotateStart, 86400, true}},
+			`{"v":1,"verb":"rotate","profile":"security","rotation":{"step":"start","grace_seconds":86400,"yes":true}}`},
 		{Request{Verb: State, Offset: 64}, `{"v":1,"verb":"state","offset":64}`},
 	}
 	for _, tt := range tests {
@@ -74,6 +76,7 @@ func TestResponseLines(t *testing.T) {
 	}{
 		{Response{Version: "0.1.0"}, `{"v":1,"version":"0.1.0"}`},
 		{Response{Count: 3}, `{"v":1,"count":3}`},
+		{Response{Lines: []string{"the old key is deactivated"}}, `{"v":1,"lines":["the old key is deactivated"]}`},
 		{Response{Err: fault.New(fault.Locked, "no"), Challenge: &Stretch{[]byte("salt"), 3, 65536, 4}},
 			`{"v":1,"error":{"kind":"locked","message":"no"},"challenge":{"salt":"c2FsdA==","passes":3,"memory_kib":65536,"lanes":4}}`},
 		{Response{Credential: &session, Warnings: []string{"w"}},

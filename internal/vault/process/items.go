@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"broker/internal/exchange"
 	"broker/internal/fault"
 	"broker/internal/mfa"
 	"broker/internal/record"
@@ -40,7 +41,11 @@ func parsedSeed(s secret.String) (mfa.Seed, error) { return mfa.ParseSeed(s.Reve
 // secretsOf returns the texts of a request that must not appear in a message. A short passphrase is not included:
 // it may be a word of the message, and the redaction would reveal it.
 func secretsOf(q *request) []string {
-	return append([]string{q.SecretKey, q.Seed, q.Code}, long(q.Passphrase, q.ForeignPhrase)...)
+	secrets := append([]string{q.SecretKey, q.Seed, q.Code}, long(q.Passphrase, q.ForeignPhrase)...)
+	if q.With != nil {
+		secrets = append(secrets, q.With.SecretAccessKey, q.With.SessionToken)
+	}
+	return secrets
 }
 
 func long(passphrases ...string) []string {
@@ -50,29 +55,48 @@ func long(passphrases ...string) []string {
 // secrets returns the passphrase and the key, if known.
 func (r *fileRing) secrets() []string { return long(r.given.Reveal(), r.old.Reveal(), r.key.Reveal()) }
 
-func (it item) secrets() []string { return []string{it.Secret.Reveal(), it.Seed.Reveal()} }
+func (it item) secrets() []string {
+	return []string{it.Secret.Reveal(), it.Second.Secret.Reveal(), it.Seed.Reveal()}
+}
 
 func sameSecret(a, b item) bool { return a.Secret.Reveal() == b.Secret.Reveal() }
+
+// sessionKeys returns the session with which a request signs calls to IAM.
+func sessionKeys(with *vault.Credentials) exchange.Keys {
+	return exchange.Keys{AccessKeyID: with.AccessKeyID, Secret: secret.New(with.SecretAccessKey),
+		Token: secret.New(with.SessionToken)}
+}
 
 // hideCredentials keeps the secrets of a session out of all messages.
 func (e *errand) hideCredentials(c session.Credentials) {
 	e.hide = append(e.hide, c.SecretAccessKey.Reveal(), c.SessionToken.Reveal())
 }
 
-// itemJSON is the stored form of an item, version 1.
+// itemJSON is the stored form of an item: version 1, or version 2 with a second key. A program that knows only version
+// 1 thus refuses an item with two keys, and does not drop one of them.
 type itemJSON struct {
-	Version         int       `json:"version"`
-	Name            string    `json:"name"`
-	AccessKeyID     string    `json:"access_key_id"`
-	SecretAccessKey string    `json:"secret_access_key"`
-	Seed            string    `json:"seed,omitempty"`
-	Created         time.Time `json:"created"`
+	Version         int        `json:"version"`
+	Name            string     `json:"name"`
+	AccessKeyID     string     `json:"access_key_id"`
+	SecretAccessKey string     `json:"secret_access_key"`
+	Second          *keyInItem `json:"second_key,omitempty"`
+	Seed            string     `json:"seed,omitempty"`
+	Created         time.Time  `json:"created"`
 	belongs
 }
 
+type keyInItem struct {
+	AccessKeyID     string `json:"access_key_id"`
+	SecretAccessKey string `json:"secret_access_key"`
+}
+
 func encodeItem(it item) ([]byte, error) {
-	return json.Marshal(itemJSON{itemVersion, it.Name, it.AccessKeyID, it.Secret.Reveal(), it.Seed.Reveal(), it.Created,
-		it.belongs})
+	j := itemJSON{itemVersion, it.Name, it.AccessKeyID, it.Secret.Reveal(), nil, it.Seed.Reveal(), it.Created, it.belongs}
+	if it.Second.AccessKeyID != "" {
+		j.Version = itemVersionOfTwo
+		j.Second = &keyInItem{it.Second.AccessKeyID, it.Second.Secret.Reveal()}
+	}
+	return json.Marshal(j)
 }
 
 func decodeItem(data []byte) (item, error) {
@@ -80,10 +104,23 @@ func decodeItem(data []byte) (item, error) {
 	if err := record.DecodeStrict(data, &j); err != nil {
 		return item{}, err
 	}
-	if j.Version != itemVersion {
-		return item{}, fault.New(fault.Keyring, "it has version %d; this program reads version %d", j.Version, itemVersion)
+	if j.Version != itemVersion && j.Version != itemVersionOfTwo {
+		return item{}, fault.New(fault.Keyring, "it has version %d; this program reads version %d", j.Version, itemVersionOfTwo)
 	}
-	it := item{j.Name, j.AccessKeyID, secret.New(j.SecretAccessKey), secret.New(j.Seed), j.Created, j.belongs}
+	if (j.Version == itemVersionOfTwo) != (j.Second != nil) {
+		return item{}, errors.New("its version does not fit its number of keys")
+	}
+	it := item{Name: j.Name, AccessKeyID: j.AccessKeyID, Secret: secret.New(j.SecretAccessKey), Seed: secret.New(j.Seed),
+		Created: j.Created, belongs: j.belongs}
+	if j.Second != nil {
+		it.Second = exchange.Keys{AccessKeyID: j.Second.AccessKeyID, Secret: secret.New(j.Second.SecretAccessKey)}
+		if err := checkKeyPair(it.Second.AccessKeyID, it.Second.Secret); err != nil {
+			return item{}, err
+		}
+		if it.Second.AccessKeyID == it.AccessKeyID {
+			return item{}, errors.New("both of its keys have the same id")
+		}
+	}
 	if err := checkKeyPair(it.AccessKeyID, it.Secret); err != nil {
 		return item{}, err
 	}

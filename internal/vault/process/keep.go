@@ -55,7 +55,8 @@ func (e *errand) putItem(ctx context.Context, r ring, it item) (*answer, error) 
 		return nil, err
 	case old.AccessKeyID == it.AccessKeyID && (e.Verify || sameSecret(old, it)):
 		// Its section in the registry was lost, or the user adds it again. A secret that AWS did not confirm never
-		// replaces one that may work. The seed is kept too.
+		// replaces one that may work. The seed and a second key are kept too.
+		it.Second = old.Second
 		if it.Seed.IsZero() {
 			it.Seed = old.Seed
 		}

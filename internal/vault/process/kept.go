@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"broker/internal/fault"
@@ -129,8 +130,12 @@ func (e *errand) usable(data []byte, it item) (session.Credentials, bool) {
 		return session.Credentials{}, false
 	}
 	e.hideCredentials(k.Credentials)
-	asked, err := digest(it.AccessKeyID, *e.Call)
-	if err != nil || k.Source != e.Source || k.Asked != asked {
+	// A session that was made with the other key of the item is the same user's, and ends no earlier.
+	same := slices.ContainsFunc(it.ids(), func(id string) bool {
+		asked, err := digest(id, *e.Call)
+		return err == nil && k.Asked == asked
+	})
+	if k.Source != e.Source || !same {
 		return session.Credentials{}, false
 	}
 	return k.left(e.now(k.Offset), e.UseSeed && !it.Seed.IsZero())
@@ -197,7 +202,7 @@ func writeKept(ctx context.Context, r ring, it item, call session.Call, k kept) 
 	defer unlock()
 	// While AWS was called, the source may have been removed or got another key.
 	now, err := load(ctx, r, k.Source)
-	if fault.Is(err, fault.NotFound) || err == nil && now.AccessKeyID != it.AccessKeyID {
+	if fault.Is(err, fault.NotFound) || err == nil && !slices.Contains(now.ids(), it.AccessKeyID) {
 		return nil
 	}
 	if err != nil {

@@ -3,7 +3,6 @@ package process
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"time"
 
@@ -28,8 +27,7 @@ func (e *errand) open(ctx context.Context, r ring) (*answer, error) {
 		return nil, err
 	}
 	if e.KeyID != "" && e.KeyID != it.AccessKeyID {
-		return nil, because(fault.Config, vault.ErrKeyChanged, fmt.Sprintf("the keyring holds key %s for source %q, but the registry names key %s",
-			secret.Tail(it.AccessKeyID), e.Source, secret.Tail(e.KeyID)), fault.Hintf("broker add %s", e.Source))
+		return nil, e.keyChanged(it)
 	}
 	keeps := isKept(*e.Call)
 	if keeps && e.Code == "" {
@@ -44,8 +42,8 @@ func (e *errand) open(ctx context.Context, r ring) (*answer, error) {
 			return nil, err
 		}
 	}
-	e.calling.Store(true)
-	creds, err := e.call(ctx, exchange.Keys{AccessKeyID: it.AccessKeyID, Secret: it.Secret}, it.Seed)
+	e.signs(it.AccessKeyID)
+	creds, err := e.call(ctx, it.pair(), it.Seed)
 	if err != nil {
 		return nil, err
 	}
@@ -55,9 +53,11 @@ func (e *errand) open(ctx context.Context, r ring) (*answer, error) {
 	return &answer{Credentials: revealCredentials(creds)}, nil
 }
 
-// load reads the item if our registry may use it and its home is not locked. It remembers its secrets for scrub.
+// load reads the item if our registry may use it and its home is not locked. If the item has the key that the request
+// names, that key is the first. It remembers the secrets for scrub.
 func (e *errand) load(ctx context.Context, r ring) (item, error) {
 	it, err := load(ctx, r, e.Source)
+	it = it.using(e.KeyID)
 	e.hide = append(e.hide, it.secrets()...)
 	if err != nil {
 		return item{}, err
@@ -185,16 +185,16 @@ func (e *errand) devices(ctx context.Context, r ring) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	e.calling.Store(true)
-	serials, err := e.sts.Devices(ctx, exchange.Keys{AccessKeyID: it.AccessKeyID, Secret: it.Secret}, e.Endpoint)
+	e.signs(it.AccessKeyID)
+	serials, err := e.sts.Devices(ctx, it.pair(), e.Endpoint)
 	return &answer{Serials: serials}, err
 }
 
 // verify asks AWS for the identity of a key, and refuses all but IAM users.
 func (e *errand) verify(ctx context.Context, it item) (*vault.Identity, error) {
-	e.calling.Store(true)
+	e.signs(it.AccessKeyID)
 	defer e.calling.Store(false)
-	got, err := e.sts.Identity(ctx, exchange.Keys{AccessKeyID: it.AccessKeyID, Secret: it.Secret}, e.Endpoint)
+	got, err := e.sts.Identity(ctx, it.pair(), e.Endpoint)
 	if err != nil {
 		return nil, err
 	}

@@ -11,29 +11,57 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"broker/internal/exchange"
 	"broker/internal/fault"
 	"broker/internal/secret"
 )
 
 const (
-	itemVersion  = 1
-	maxName      = 1024
-	maxSecret    = 4096
-	ourPrefix    = "broker-"
-	itemPrefix   = ourPrefix + "source-"
-	checkKey     = "broker-check" // the file backend's test item for the passphrase
-	checkText    = "broker keyring v1"
-	maxItemBytes = 64 << 10
+	itemVersion = 1
+	// itemVersionOfTwo is the version of an item with two keys.
+	itemVersionOfTwo = 2
+	maxName          = 1024
+	maxSecret        = 4096
+	ourPrefix        = "broker-"
+	itemPrefix       = ourPrefix + "source-"
+	checkKey         = "broker-check" // the file backend's test item for the passphrase
+	checkText        = "broker keyring v1"
+	maxItemBytes     = 64 << 10
 )
 
-// item is what is stored for one source.
+// item is what is stored for one source. While its key is rotated it has two keys; the registry says which of them is
+// in use.
 type item struct {
 	Name        string
 	AccessKeyID string
 	Secret      secret.String
+	Second      exchange.Keys // zero if there is only one key
 	Seed        secret.String // empty if no seed is stored
 	Created     time.Time     // when the key was stored, in UTC, whole seconds
 	belongs
+}
+
+// using returns the item with the key of this id first. If the item has no such key, it is returned unchanged.
+func (it item) using(id string) item {
+	if id != "" && id == it.Second.AccessKeyID {
+		first := it.pair()
+		it.AccessKeyID, it.Secret, it.Second = it.Second.AccessKeyID, it.Second.Secret, first
+	}
+	return it
+}
+
+// pair returns the first key of the item.
+func (it item) pair() exchange.Keys {
+	return exchange.Keys{AccessKeyID: it.AccessKeyID, Secret: it.Secret}
+}
+
+// ids returns the ids of the keys of the item.
+func (it item) ids() []string {
+	ids := []string{it.AccessKeyID}
+	if it.Second.AccessKeyID != "" {
+		ids = append(ids, it.Second.AccessKeyID)
+	}
+	return ids
 }
 
 // ring is one backend. Its errors are faults; get and remove return errNoItem if there is no such item. set

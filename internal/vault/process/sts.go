@@ -17,8 +17,18 @@ type sts interface {
 	Call(ctx context.Context, keys exchange.Keys, call session.Call, code secret.String) (session.Credentials, error)
 	Identity(ctx context.Context, keys exchange.Keys, endpoint profiles.Endpoint) (exchange.Identity, error)
 	Devices(ctx context.Context, keys exchange.Keys, endpoint profiles.Endpoint) ([]string, error)
+	keyCalls
 	// ServerOffset returns AWS's clock minus ours, from the last answer; 0 if it is not known.
 	ServerOffset() time.Duration
+}
+
+// keyCalls are the calls to IAM that rotate a key.
+type keyCalls interface {
+	AccessKeys(ctx context.Context, keys exchange.Keys, endpoint profiles.Endpoint) ([]exchange.AccessKey, error)
+	KeyLastUsed(ctx context.Context, keys exchange.Keys, e profiles.Endpoint, id string) (exchange.LastUse, error)
+	CreateAccessKey(ctx context.Context, keys exchange.Keys, endpoint profiles.Endpoint) (exchange.Keys, error)
+	SetKeyStatus(ctx context.Context, keys exchange.Keys, endpoint profiles.Endpoint, id string, active bool) error
+	DeleteKey(ctx context.Context, keys exchange.Keys, endpoint profiles.Endpoint, id string) error
 }
 
 var _ sts = (*exchange.Client)(nil)

@@ -218,6 +218,18 @@ func (e *errand) do(ctx context.Context) (*answer, error) {
 		return e.devices(ctx, r)
 	case vault.OpAdopt:
 		return e.adopt(ctx, r)
+	case vault.OpKeys:
+		return e.keys(ctx, r)
+	case vault.OpNewKey:
+		return e.newKey(ctx, r)
+	case vault.OpTryKey:
+		return e.tryKey(ctx, r)
+	case vault.OpKeyStatus:
+		return e.keyStatus(ctx, r)
+	case vault.OpDeleteKey:
+		return e.deleteKey(ctx, r)
+	case vault.OpForgetKey:
+		return e.forgetKey(ctx, r)
 	case vault.OpTry:
 		return e.try(ctx, r)
 	case vault.OpMigrate:

@@ -1,0 +1,213 @@
+package rotate
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"broker/internal/fault"
+)
+
+// calm returns a world without faults, in which the old key was never used.
+func calm() *world {
+	w := newWorld(7)
+	w.keys["OLD"].Used = time.Time{}
+	w.changed()
+	return w
+}
+
+func (w *world) rotator() *Rotator {
+	return &Rotator{records: records{"dir", "registry", w}, clock: w, failed: map[string]failure{}}
+}
+
+// TestOtherUse: a use of the old key by something else is named, and without a yes nothing is changed. A use by Broker
+// itself is not named.
+func TestOtherUse(t *testing.T) {
+	now := calm().now
+	for name, tc := range map[string]struct {
+		used, ours time.Time
+		service    string
+		asks       bool
+	}{
+		"never used":          {},
+		"by Broker":           {now.Add(-time.Hour), now.Add(-time.Hour), "sts", false},
+		"by Broker, rounded":  {now.Add(-time.Hour), now.Add(-time.Hour - 30*time.Second), "iam", false},
+		"later":               {now.Add(-time.Hour), now.Add(-2 * time.Hour), "sts", true},
+		"for another service": {now.Add(-2 * time.Hour), now.Add(-time.Hour), "s3", true},
+		"ours is not known":   {now.Add(-time.Hour), time.Time{}, "sts", true},
+	} {
+		w := calm()
+		key := w.keys["OLD"]
+		key.Used, key.Ours, key.Service, key.Region = tc.used, tc.ours, tc.service, "eu-west-1"
+		w.changed()
+		w.asked = false
+		err := w.rotator().Start(t.Context(), "security", w, time.Hour)
+		if !tc.asks {
+			if err != nil || w.names == "OLD" {
+				t.Errorf("%s: %v", name, err)
+			}
+			continue
+		}
+		if !fault.Is(err, fault.NotConfirmed) || !strings.Contains(err.Error(), "another machine or program uses the key OLD") ||
+			fault.Of(err).Hint != "broker rotate security --yes" || w.made != 0 || w.record != nil {
+			t.Errorf("%s: %v, made %d", name, err, w.made)
+		}
+		w.asked = true
+		if err := w.rotator().Start(t.Context(), "security", w, time.Hour); err != nil || w.keys["OLD"].Active {
+			t.Errorf("%s, with a yes: %v", name, err)
+		}
+	}
+}
+
+// TestUseDuringRotation: if another machine uses the old key after the rotation has begun, it is not deactivated
+// without a yes.
+func TestUseDuringRotation(t *testing.T) {
+	w := calm()
+	w.faults[30] = "" // no fault
+	r := w.rotator()
+	used := &useAtSwap{w}
+	w.asked = false
+	err := r.Start(t.Context(), "security", used, time.Hour)
+	if !fault.Is(err, fault.NotConfirmed) || fault.Of(err).Hint != "broker rotate security --resume --yes" ||
+		!w.keys["OLD"].Active || w.names == "OLD" {
+		t.Fatalf("got %v", err)
+	}
+	w.asked = true
+	if err := r.Resume(t.Context(), "security", w); err != nil || w.keys["OLD"].Active {
+		t.Errorf("with a yes: %v", err)
+	}
+}
+
+// useAtSwap is a world in which another machine uses the old key when the new one is put into use.
+type useAtSwap struct{ *world }
+
+func (u *useAtSwap) Use(_ context.Context, id string, _ time.Time) error {
+	u.now = u.now.Add(time.Minute)
+	old := u.keys["OLD"]
+	old.Used, old.Ours, old.Service = u.now, u.now.Add(-time.Hour), "sts"
+	u.now = u.now.Add(time.Minute) // longer than IAM is behind
+	u.past = nil
+	u.changed()
+	u.names = id
+	return nil
+}
+
+// TestActivatedAgain: if somebody activates the old key again before it is deleted, the daemon does not delete it.
+func TestActivatedAgain(t *testing.T) {
+	w := calm()
+	if err := w.program("start"); err != nil {
+		t.Fatal(err)
+	}
+	w.keys["OLD"].Active = true
+	w.now = w.now.Add(2 * time.Hour)
+	w.past = nil
+	w.changed()
+	w.asked = false
+	r := w.rotator()
+	r.Due(t.Context(), func(string) Source { return w })
+	pending, err := r.Pending()
+	if err != nil || len(pending) != 1 || pending[0].Err == nil ||
+		!strings.Contains(pending[0].Err.Error(), "somebody activated the old key OLD again") || w.keys["OLD"] == nil {
+		t.Fatalf("pending %+v, %v", pending, err)
+	}
+	calls := w.point
+	r.Due(t.Context(), func(string) Source { return w })
+	if w.point != calls {
+		t.Error("a step that failed was tried again at once")
+	}
+}
+
+// TestGivenUp: if somebody stored another key for the source meanwhile, the rotation cannot be undone. It ends, and
+// changes no key.
+func TestGivenUp(t *testing.T) {
+	w := calm()
+	if err := w.program("start"); err != nil {
+		t.Fatal(err)
+	}
+	w.names = "THIRD"
+	w.keys["THIRD"] = &iamKey{Key: Key{ID: "THIRD", Active: true}}
+	w.ring = map[string]bool{"THIRD": true}
+	err := w.program("undo")
+	if !fault.Is(err, fault.Failed) || !strings.Contains(err.Error(), "the keyring does not have it any more") ||
+		w.record != nil || len(w.keys) != 3 || !w.keys["NEW1"].Active || w.keys["OLD"].Active {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestSourceGone: a rotation whose source was removed ends by itself.
+func TestSourceGone(t *testing.T) {
+	w := calm()
+	if err := w.program("start"); err != nil {
+		t.Fatal(err)
+	}
+	w.now = w.now.Add(2 * time.Hour)
+	r := w.rotator()
+	r.Due(t.Context(), func(string) Source { return &sourceless{w} })
+	if w.record != nil || w.keys["OLD"] == nil {
+		t.Errorf("the record is %s", w.record)
+	}
+}
+
+// sourceless is a world whose registry has no source.
+type sourceless struct{ *world }
+
+func (*sourceless) InUse() (string, error) { return "", fault.New(fault.NotFound, "no such source") }
+
+// TestPlanChangesNothing: a dry run makes no change, and shows the key and the time of grace.
+func TestPlanChangesNothing(t *testing.T) {
+	w := calm()
+	lines, err := w.rotator().Plan(t.Context(), "security", w, "24h")
+	if err != nil || len(lines) != 2 || !strings.Contains(lines[0], "OLD (created ") || !strings.Contains(lines[1], "24h") ||
+		w.record != nil || len(w.keys) != 1 {
+		t.Errorf("got %q, %v", lines, err)
+	}
+}
+
+// TestRecord: the record survives on the disk, holds the rotations of other registries, and a damaged one is named.
+func TestRecord(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	mine, other := records{dir, "/a", disk{}}, records{dir, "/b", disk{}}
+	for _, r := range []records{mine, other} {
+		if err := r.put(&rotation{Source: "security", Old: "OLD" + r.registry}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := mine.get("security"); err != nil || got.Old != "OLD/a" || !got.stored {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	if err := mine.remove("security"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := mine.get("security"); err != errNone {
+		t.Errorf("removed: %v", err)
+	}
+	if got, err := other.get("security"); err != nil || got.Old != "OLD/b" {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	if err := other.remove("security"); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, recordName)
+	if _, err := os.Stat(file); !os.IsNotExist(err) {
+		t.Errorf("an empty record is left: %v", err)
+	}
+	for _, text := range []string{"{", `{"version":2}`, `{"version":1,"rotations":[{}]}`, `{"version":1,"more":1}`} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		w := calm()
+		err := New(dir, "/a", w).Start(t.Context(), "security", w, time.Hour)
+		if !fault.Is(err, fault.Failed) || !strings.Contains(err.Error(), file+" is damaged") || len(w.keys) != 1 {
+			t.Errorf("%s: %v", text, err)
+		}
+		if _, err := New(dir, "/a", w).Pending(); err == nil {
+			t.Errorf("%s: pending", text)
+		}
+	}
+}
