@@ -21,6 +21,11 @@ var whileLocked = map[Operation]bool{
 	OpUnseal:      false,
 	OpForget:      false,
 	OpDevices:     false,
+
+	OpMakeDevice:   false,
+	OpEnableDevice: false,
+	OpKeepDevice:   false,
+
 	OpForeignKeys: false,
 	OpAdopt:       false,
 	OpTry:         false,

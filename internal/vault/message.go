@@ -35,6 +35,10 @@ const (
 	OpForget     Operation = "forget-sealed"
 	OpDevices    Operation = "devices"
 
+	OpMakeDevice   Operation = "make-device"
+	OpEnableDevice Operation = "enable-device"
+	OpKeepDevice   Operation = "keep-device"
+
 	OpForeignKeys Operation = "foreign-keys"
 	OpAdopt       Operation = "adopt"
 
@@ -75,6 +79,11 @@ type Request struct {
 	UseSeed bool `json:"use_seed,omitempty"`
 	// OffsetMS is AWS's clock minus ours, from an earlier answer.
 	OffsetMS int64 `json:"offset_ms,omitempty"`
+	// Device is the device of the three operations that enroll one. NextCode is the code after Code. Session signs
+	// their calls; without it, the key does.
+	Device   *DeviceRequest `json:"device,omitempty"`
+	NextCode string         `json:"next_code,omitempty"`
+	Session  *Credentials   `json:"session,omitempty"`
 	// Route is the route to AWS; a proxy may have a password.
 	Route profiles.Route `json:"route"`
 }
@@ -89,6 +98,7 @@ type Answer struct {
 	Serials     []string     `json:"serials,omitempty"` // of MFA devices
 	Names       []string     `json:"names,omitempty"`   // keys in a foreign keyring, or sources that were kept
 	Copied      *Copied      `json:"copied,omitempty"`
+	Device      *Device      `json:"device,omitempty"`
 	// Key opens the file keyring from now on, in place of the passphrase. It is empty if the passphrase is still
 	// needed.
 	Key string `json:"key,omitempty"`
@@ -129,6 +139,24 @@ type Credentials struct {
 	Subject         string    `json:"subject,omitempty"`
 }
 
+// DeviceRequest says how a device is enrolled; see Enrollment.
+type DeviceRequest struct {
+	Serial   string `json:"serial,omitempty"`
+	Replaces string `json:"replaces,omitempty"`
+	Store    bool   `json:"store,omitempty"`
+	Show     bool   `json:"show,omitempty"`
+}
+
+// Device is a device that is being enrolled. Seed is set only in the answer that reports its creation, and only if
+// the request had Show: no operation returns a seed that the keyring holds.
+type Device struct {
+	Serial  string `json:"serial"`
+	User    string `json:"user"`
+	Seed    string `json:"seed,omitempty"`
+	Stored  bool   `json:"stored,omitempty"`
+	Enabled bool   `json:"enabled,omitempty"`
+}
+
 // Sealed returns the session with its secrets wrapped.
 func (c *Credentials) Sealed() session.Credentials {
 	return session.Credentials{
@@ -141,8 +169,8 @@ func (c *Credentials) Sealed() session.Credentials {
 	}
 }
 
-// In putRequest, adoptRequest, seedRequest, openRequest, sealRequest and withPassphrase the caller's secrets enter
-// a request.
+// In putRequest, adoptRequest, seedRequest, openRequest, deviceRequest, sealRequest and withPassphrase the caller's
+// secrets enter a request.
 
 func putRequest(key Key, endpoint profiles.Endpoint, verify bool) *Request {
 	return &Request{Op: OpPut, Source: key.Name, KeyID: key.AccessKeyID, SecretKey: key.Secret.Reveal(),
@@ -177,6 +205,19 @@ func openRequest(source profiles.Source, call session.Call, code secret.String) 
 		Code:    code.Reveal(),
 		UseSeed: source.MFASerial == call.MFASerial}
 }
+
+func deviceRequest(op Operation, e Enrollment, code, next secret.String) *Request {
+	q := &Request{Op: op, Source: e.Source, Endpoint: e.Endpoint, Code: code.Reveal(), NextCode: next.Reveal(),
+		Device: &DeviceRequest{Serial: e.Serial, Replaces: e.Replaces, Store: e.Store, Show: e.Show}}
+	if s := e.Session; s.AccessKeyID != "" {
+		q.Session = &Credentials{AccessKeyID: s.AccessKeyID, SecretAccessKey: s.SecretAccessKey.Reveal(),
+			SessionToken: s.SessionToken.Reveal()}
+	}
+	return q
+}
+
+// seed returns the seed of a new device.
+func (d *Device) seed() secret.String { return secret.New(d.Seed) }
 
 func sealRequest(name string, data secret.String) *Request {
 	return &Request{Op: OpSeal, Source: name, Sealed: data.Reveal()}

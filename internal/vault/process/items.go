@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"broker/internal/exchange"
 	"broker/internal/fault"
 	"broker/internal/mfa"
 	"broker/internal/record"
@@ -40,7 +41,11 @@ func parsedSeed(s secret.String) (mfa.Seed, error) { return mfa.ParseSeed(s.Reve
 // secretsOf returns the texts of a request that must not appear in a message. A short passphrase is not included:
 // it may be a word of the message, and the redaction would reveal it.
 func secretsOf(q *request) []string {
-	return append([]string{q.SecretKey, q.Seed, q.Code}, long(q.Passphrase, q.ForeignPhrase)...)
+	all := append([]string{q.SecretKey, q.Seed, q.Code, q.NextCode}, long(q.Passphrase, q.ForeignPhrase)...)
+	if q.Session != nil {
+		all = append(all, q.Session.SecretAccessKey, q.Session.SessionToken)
+	}
+	return all
 }
 
 func long(passphrases ...string) []string {
@@ -50,13 +55,22 @@ func long(passphrases ...string) []string {
 // secrets returns the passphrase and the key, if known.
 func (r *fileRing) secrets() []string { return long(r.given.Reveal(), r.old.Reveal(), r.key.Reveal()) }
 
-func (it item) secrets() []string { return []string{it.Secret.Reveal(), it.Seed.Reveal()} }
+func (it item) secrets() []string {
+	return []string{it.Secret.Reveal(), it.Seed.Reveal(), it.Enrolling.Seed.Reveal()}
+}
 
 func sameSecret(a, b item) bool { return a.Secret.Reveal() == b.Secret.Reveal() }
 
 // hideCredentials keeps the secrets of a session out of all messages.
 func (e *errand) hideCredentials(c session.Credentials) {
 	e.hide = append(e.hide, c.SecretAccessKey.Reveal(), c.SessionToken.Reveal())
+}
+
+// hideCodes keeps codes out of all messages.
+func (e *errand) hideCodes(codes ...secret.String) {
+	for _, code := range codes {
+		e.hide = append(e.hide, code.Reveal())
+	}
 }
 
 // itemJSON is the stored form of an item, version 1.
@@ -67,12 +81,25 @@ type itemJSON struct {
 	SecretAccessKey string    `json:"secret_access_key"`
 	Seed            string    `json:"seed,omitempty"`
 	Created         time.Time `json:"created"`
+	// Enrolling is the device whose enrollment is not finished.
+	Enrolling *enrollingJSON `json:"enrolling,omitempty"`
 	belongs
 }
 
+type enrollingJSON struct {
+	Serial   string `json:"serial"`
+	Made     bool   `json:"made,omitempty"`
+	Seed     string `json:"seed,omitempty"`
+	Replaces string `json:"replaces,omitempty"`
+}
+
 func encodeItem(it item) ([]byte, error) {
+	var device *enrollingJSON
+	if d := it.Enrolling; d.Serial != "" {
+		device = &enrollingJSON{d.Serial, d.Made, d.Seed.Reveal(), d.Replaces}
+	}
 	return json.Marshal(itemJSON{itemVersion, it.Name, it.AccessKeyID, it.Secret.Reveal(), it.Seed.Reveal(), it.Created,
-		it.belongs})
+		device, it.belongs})
 }
 
 func decodeItem(data []byte) (item, error) {
@@ -83,16 +110,31 @@ func decodeItem(data []byte) (item, error) {
 	if j.Version != itemVersion {
 		return item{}, fault.New(fault.Keyring, "it has version %d; this program reads version %d", j.Version, itemVersion)
 	}
-	it := item{j.Name, j.AccessKeyID, secret.New(j.SecretAccessKey), secret.New(j.Seed), j.Created, j.belongs}
+	it := item{Name: j.Name, AccessKeyID: j.AccessKeyID, Secret: secret.New(j.SecretAccessKey),
+		Seed: secret.New(j.Seed), Created: j.Created, belongs: j.belongs}
+	if d := j.Enrolling; d != nil {
+		it.Enrolling = enrolling{d.Serial, d.Made, secret.New(d.Seed), d.Replaces}
+	}
 	if err := checkKeyPair(it.AccessKeyID, it.Secret); err != nil {
 		return item{}, err
 	}
-	if !it.Seed.IsZero() {
-		if _, err := parsedSeed(it.Seed); err != nil {
+	for _, seed := range []secret.String{it.Seed, it.Enrolling.Seed} {
+		if _, err := parsedSeed(seed); err != nil && !seed.IsZero() {
 			return item{}, err
 		}
 	}
 	return it, nil
+}
+
+// keysOf returns the keys of the session in a request, which sign a call in place of the stored key.
+func keysOf(c *vault.Credentials) exchange.Keys {
+	s := c.Sealed()
+	return exchange.Keys{AccessKeyID: s.AccessKeyID, Secret: s.SecretAccessKey, Token: s.SessionToken}
+}
+
+// revealDevice returns a new device with its seed.
+func revealDevice(d exchange.Device) *vault.Device {
+	return &vault.Device{Serial: d.Serial, Seed: d.Seed.Reveal()}
 }
 
 // keptJSON is the stored form of a session, version 1.

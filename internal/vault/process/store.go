@@ -33,6 +33,7 @@ type item struct {
 	Secret      secret.String
 	Seed        secret.String // empty if no seed is stored
 	Created     time.Time     // when the key was stored, in UTC, whole seconds
+	Enrolling   enrolling
 	belongs
 }
 

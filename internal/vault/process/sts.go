@@ -17,6 +17,11 @@ type sts interface {
 	Call(ctx context.Context, keys exchange.Keys, call session.Call, code secret.String) (session.Credentials, error)
 	Identity(ctx context.Context, keys exchange.Keys, endpoint profiles.Endpoint) (exchange.Identity, error)
 	Devices(ctx context.Context, keys exchange.Keys, endpoint profiles.Endpoint) ([]string, error)
+	CreateDevice(ctx context.Context, keys exchange.Keys, e profiles.Endpoint, name string) (exchange.Device, error)
+	EnableDevice(ctx context.Context, keys exchange.Keys, e profiles.Endpoint, user, serial string,
+		first, second secret.String) error
+	DisableDevice(ctx context.Context, keys exchange.Keys, e profiles.Endpoint, serial string) error
+	DeleteDevice(ctx context.Context, keys exchange.Keys, e profiles.Endpoint, serial string) error
 	// ServerOffset returns AWS's clock minus ours, from the last answer; 0 if it is not known.
 	ServerOffset() time.Duration
 }
