@@ -28,7 +28,9 @@ type enrolling struct {
 	Replaces string        // serial of the device that is removed in the end, or empty
 }
 
-func (it item) keys() exchange.Keys { return exchange.Keys{AccessKeyID: it.AccessKeyID, Secret: it.Secret} }
+func (it item) keys() exchange.Keys {
+	return exchange.Keys{AccessKeyID: it.AccessKeyID, Secret: it.Secret}
+}
 
 // enrollment is what the three operations have in common: the item, what signs the calls, and the user.
 type enrollment struct {
@@ -118,7 +120,7 @@ func (e *errand) createDevice(ctx context.Context, r ring, n enrollment, d enrol
 	made, err := e.sts.CreateDevice(ctx, n.keys, e.Endpoint, name)
 	if err != nil {
 		if answerLost(err) {
-			return nil, fault.Of(err).WithHint("broker mfa enroll %s", e.Source)
+			return nil, fault.Of(err).WithHint("%s", e.again(d.Replaces))
 		}
 		if undo := e.setEnrolling(ctx, r, enrolling{}); undo != nil {
 			return nil, undo
@@ -142,6 +144,14 @@ func (e *errand) createDevice(ctx context.Context, r ring, n enrollment, d enrol
 	return &answer{Device: shown}, nil
 }
 
+// again returns the command that goes on with an enrollment.
+func (e *errand) again(replaces string) fault.Hint {
+	if replaces != "" {
+		return fault.Hintf("broker mfa replace %s", e.Source)
+	}
+	return fault.Hintf("broker mfa enroll %s", e.Source)
+}
+
 func (e *errand) setEnrolling(ctx context.Context, r ring, d enrolling) error {
 	_, err := e.change(ctx, r, func(it *item) { it.Enrolling = d })
 	return err
@@ -156,7 +166,7 @@ func (e *errand) enableDevice(ctx context.Context, r ring) (*answer, error) {
 	d := n.it.Enrolling
 	if !d.Made || d.Serial != e.Device.Serial {
 		return nil, fault.New(fault.Failed, "the device %s of source %s is not being enrolled any more", e.Device.Serial, e.Source).
-			WithHint("broker mfa enroll %s", e.Source)
+			WithHint("%s", e.again(e.Device.Replaces))
 	}
 	first, second, err := e.twoCodes(d)
 	if err != nil {
@@ -170,7 +180,7 @@ func (e *errand) enableDevice(ctx context.Context, r ring) (*answer, error) {
 	err = e.sts.EnableDevice(ctx, n.keys, e.Endpoint, n.user, d.Serial, first, second)
 	switch {
 	case errors.Is(err, exchange.ErrNotThere):
-		return nil, because(fault.Failed, vault.ErrNotThere, err.Error(), fault.Hintf("broker mfa enroll %s", e.Source))
+		return nil, because(fault.Failed, vault.ErrNotThere, err.Error(), e.again(d.Replaces))
 	case answerLost(err), errors.Is(err, exchange.ErrExists):
 		serials, look := e.sts.Devices(ctx, n.keys, e.Endpoint)
 		if look == nil && slices.Contains(serials, d.Serial) {
