@@ -50,6 +50,9 @@ func (p *program) mfaReplaceCommand() *cli.Command {
 	}
 }
 
+// enrollTime is how long a session must last at least to sign the calls of an enrollment.
+const enrollTime = 10 * time.Minute
+
 // enrollTries is how often codes are sent to AWS, each time other ones.
 const enrollTries = 3
 
@@ -74,6 +77,10 @@ func (p *program) mfaEnroll(c *cli.Context, replace bool) error {
 	}
 	n := &enrollment{p: p, source: source, again: fault.Hintf("broker mfa enroll %s", name)}
 	n.Source, n.Endpoint = name, endpointOf(source, settings)
+	if source.NoSession {
+		return fault.New(fault.Usage, "source %s has session = none, so no session would prove the new device", name).
+			WithHint("broker mfa set %s --serial ARN", name)
+	}
 	if n.Endpoint.URL != "" && settings.STSEndpoint == "" {
 		return fault.New(fault.Usage, "source %s signs in at %s, which need not have AWS's IAM", name, n.Endpoint.URL).
 			WithHint("broker mfa set %s --serial ARN", name)
@@ -137,35 +144,31 @@ func (n *enrollment) enroll(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	n.Serial = device.Serial
+	n.Serial, n.Replaces = device.Serial, device.Replaces
 	if !device.Enabled {
 		n.record("created", n.Serial)
 		if err := n.enable(ctx, device); err != nil {
-			p.caution(fmt.Sprintf("the new device %s is created, but not enabled", n.Serial))
-			return n.left(err)
+			return n.left(err, "the new device "+n.Serial+" is created but not enabled")
 		}
 		n.record("enabled", n.Serial)
 	}
 	if err := n.name(device.Stored); err != nil {
-		p.caution(fmt.Sprintf("the new device %s is enabled, but the registry does not name it", n.Serial))
-		return n.left(err)
+		return n.left(err, "the new device "+n.Serial+" is enabled, but the registry does not name it")
 	}
 	return nil
 }
 
 // signIn gets the MFA session that signs the calls.
 func (n *enrollment) signIn(ctx context.Context) error {
-	cred, err := n.p.credential(ctx, n.Source, 0)
+	cred, err := n.p.credential(ctx, n.Source, enrollTime)
 	n.Session = session.Credentials{AccessKeyID: cred.AccessKeyID, SecretAccessKey: cred.SecretAccessKey,
 		SessionToken: cred.SessionToken}
 	return err
 }
 
-// left adds the command that goes on to an error.
-func (n *enrollment) left(err error) error {
-	if f := fault.Of(err); f.Hint == "" || f.Kind == fault.CodeRejected {
-		return f.WithHint("%s", n.again)
-	}
+// left prints what is left unfinished, and the command that goes on.
+func (n *enrollment) left(err error, what string) error {
+	n.p.caution(fmt.Sprintf("%s; to go on: %s", what, n.again))
 	return err
 }
 
@@ -272,27 +275,23 @@ func (n *enrollment) name(stored bool) error {
 // finish opens the first session with the new device, and removes the one that it replaces.
 func (n *enrollment) finish(ctx context.Context) error {
 	if err := n.firstSession(ctx); err != nil {
-		if n.Replaces != "" {
-			n.p.caution(fmt.Sprintf("the old device %s stays until a session with the new one is open", n.Replaces))
-		}
-		return n.left(err)
+		return n.left(err, "no session is open yet with the new device "+n.Serial)
 	}
-	if n.Replaces != "" {
-		if err := n.signIn(ctx); err != nil {
-			return n.left(err)
-		}
+	end := func() error {
+		return n.ring.with(ctx, func() error { return n.p.explainRoute(n.ring.KeepDevice(ctx, n.Enrollment)) })
 	}
-	err := n.ring.with(ctx, func() error { return n.p.explainRoute(n.ring.KeepDevice(ctx, n.Enrollment)) })
+	if n.Replaces == "" {
+		return end()
+	}
+	err := n.signIn(ctx)
+	if err == nil {
+		err = end()
+	}
 	if err != nil {
-		if n.Replaces != "" {
-			n.p.caution(fmt.Sprintf("the new device works, but the old device %s is not removed yet", n.Replaces))
-		}
-		return n.left(err)
+		return n.left(err, "the new device works, but the old device "+n.Replaces+" is not removed yet")
 	}
-	if n.Replaces != "" {
-		n.record("removed", n.Replaces)
-		n.p.say("%s: the old device %s is removed", n.Source, n.Replaces)
-	}
+	n.record("removed", n.Replaces)
+	n.p.say("%s: the old device %s is removed", n.Source, n.Replaces)
 	return nil
 }
 

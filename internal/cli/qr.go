@@ -40,7 +40,7 @@ func (p *program) showSeed(ctx context.Context, account string, seed secret.Stri
 		return err
 	}
 	if !obeys(t) {
-		return p.showText(ctx, t, "This terminal cannot show a QR code.", account, seed)
+		return t.showText(ctx, "This terminal cannot show a QR code. Clear it afterwards.", account, seed)
 	}
 	if _, err := io.WriteString(t.out, alternate); err != nil {
 		return fault.New(fault.Failed, "write to the terminal: %w", err)
@@ -56,11 +56,11 @@ func (p *program) showSeed(ctx context.Context, account string, seed secret.Stri
 	}
 	why := fmt.Sprintf("This terminal is too small for the QR code: it has %d columns and %d rows, and the code needs %d and %d.",
 		wide, high, uri.columns(leastQuiet), uri.rows(leastQuiet)+1)
-	return p.showText(ctx, t, why, account, seed)
+	return t.showText(ctx, why, account, seed)
 }
 
-// showText shows a seed as text, in groups of four letters, as AWS's console does not but apps accept.
-func (p *program) showText(ctx context.Context, t terminal, why, account string, seed secret.String) error {
+// showText shows a seed as text, in groups of four letters. Apps ignore the blanks.
+func (t terminal) showText(ctx context.Context, why, account string, seed secret.String) error {
 	var groups []string
 	for text := seed.Reveal(); text != ""; {
 		n := min(4, len(text))

@@ -32,6 +32,8 @@ type NewDevice struct {
 	Seed    secret.String // base32; only if the device was created by this call, with Show
 	Stored  bool          // the keyring has the seed
 	Enabled bool          // an earlier enrollment enabled the device already
+	// Replaces is the device that KeepDevice removes, or empty. After a crash it is that of the earlier enrollment.
+	Replaces string
 }
 
 // MakeDevice creates a device, which belongs to no user yet. If an earlier enrollment has enabled its device, it
@@ -46,7 +48,8 @@ func (c *Caller) MakeDevice(ctx context.Context, e Enrollment) (NewDevice, error
 		return NewDevice{}, fault.New(fault.Internal, "the vault process answered without a device")
 	}
 	d := a.Device
-	return NewDevice{Serial: d.Serial, User: d.User, Seed: d.seed(), Stored: d.Stored, Enabled: d.Enabled}, nil
+	return NewDevice{Serial: d.Serial, User: d.User, Seed: d.seed(), Stored: d.Stored, Enabled: d.Enabled,
+		Replaces: d.Replaces}, nil
 }
 
 // EnableDevice gives the device to its user. The codes are those of two steps in a row. If both are empty, they are

@@ -150,11 +150,12 @@ type DeviceRequest struct {
 // Device is a device that is being enrolled. Seed is set only in the answer that reports its creation, and only if
 // the request had Show: no operation returns a seed that the keyring holds.
 type Device struct {
-	Serial  string `json:"serial"`
-	User    string `json:"user"`
-	Seed    string `json:"seed,omitempty"`
-	Stored  bool   `json:"stored,omitempty"`
-	Enabled bool   `json:"enabled,omitempty"`
+	Serial   string `json:"serial"`
+	User     string `json:"user"`
+	Seed     string `json:"seed,omitempty"`
+	Stored   bool   `json:"stored,omitempty"`
+	Enabled  bool   `json:"enabled,omitempty"`
+	Replaces string `json:"replaces,omitempty"`
 }
 
 // Sealed returns the session with its secrets wrapped.

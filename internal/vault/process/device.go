@@ -78,7 +78,7 @@ func (e *errand) makeDevice(ctx context.Context, r ring) (*answer, error) {
 	if left := n.it.Enrolling; left.Serial != "" {
 		if left.Made && slices.Contains(serials, left.Serial) {
 			return &answer{Device: &vault.Device{Serial: left.Serial, User: n.user, Stored: !left.Seed.IsZero(),
-				Enabled: true}}, nil
+				Enabled: true, Replaces: left.Replaces}}, nil
 		}
 		// It can belong to nobody, because DeleteDevice fails for a device that is enabled.
 		err := e.sts.DeleteDevice(ctx, n.keys, e.Endpoint, left.Serial)
@@ -138,7 +138,7 @@ func (e *errand) createDevice(ctx context.Context, r ring, n enrollment, d enrol
 		_ = e.sts.DeleteDevice(ctx, n.keys, e.Endpoint, d.Serial)
 		return nil, err
 	}
-	if shown.User, shown.Stored = n.user, e.Device.Store; !e.Device.Show {
+	if shown.User, shown.Stored, shown.Replaces = n.user, e.Device.Store, d.Replaces; !e.Device.Show {
 		shown.Seed = ""
 	}
 	return &answer{Device: shown}, nil

@@ -3,6 +3,7 @@ package process
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -206,19 +207,27 @@ func TestEnrollmentNames(t *testing.T) {
 
 // TestEnrollmentSurvivesFaults: whatever fails, the same command again goes on. The user has a working device at every
 // moment, and in the end exactly the new one.
-func TestEnrollmentSurvivesFaults(t *testing.T) {
+func TestEnrollmentSurvivesFaults(t *testing.T) { enrollWithFaults(t, 1, stssim.DropAfter) }
+
+func TestEnrollmentSurvivesFaultsLong(t *testing.T) {
+	enrollWithFaults(t, 3, stssim.DropBefore, stssim.DropAfter, stssim.Status, stssim.EmptyBody)
+}
+
+// enrollWithFaults makes the calls of each action fail, after so many that succeed.
+func enrollWithFaults(t *testing.T, skips int, kinds ...stssim.FaultKind) {
+	t.Helper()
 	t.Parallel()
 	var hits atomic.Int32
 	t.Cleanup(func() {
-		if hits.Load() < 40 {
+		if int(hits.Load()) < 4*skips*len(kinds) {
 			t.Errorf("only %d failures: the test proves nothing", hits.Load())
 		}
 	})
 	for _, replaces := range []string{"", testSerial} {
 		for _, action := range []string{"GetCallerIdentity", "ListMFADevices", "CreateVirtualMFADevice", "EnableMFADevice",
 			"DeactivateMFADevice", "DeleteVirtualMFADevice"} {
-			for _, kind := range []stssim.FaultKind{stssim.DropBefore, stssim.DropAfter, stssim.Status} {
-				for skip := range 3 {
+			for _, kind := range kinds {
+				for skip := range skips {
 					name := fmt.Sprintf("replaces=%t/%s/%s/%d", replaces != "", action, kind, skip)
 					t.Run(name, func(t *testing.T) {
 						t.Parallel()
@@ -263,6 +272,36 @@ func TestEnrollmentSurvivesFaults(t *testing.T) {
 	}
 }
 
+// TestEnrollmentWithoutSpace: a keyring that cannot be written leaves no device whose seed nobody has.
+func TestEnrollmentWithoutSpace(t *testing.T) {
+	t.Parallel()
+	for failing := range 3 {
+		sim, endpoint := simulatedIAM(t, nil)
+		n := newEnroller(t, endpoint, "robot")
+		write, writes := n.ring.write, 0
+		n.ring.write = func(data []byte) error {
+			if writes++; writes == failing+1 {
+				return fault.New(fault.Keyring, "no space left on device")
+			}
+			return write(data)
+		}
+		if _, err := n.run("", nil); !fault.Is(err, fault.Keyring) {
+			t.Fatalf("write %d: %v", failing, err)
+		}
+		devices := len(sim.Devices())
+		if want := map[int]int{0: 1, 1: 1, 2: 2}[failing]; devices != want {
+			t.Errorf("write %d: %d devices, want %d", failing, devices, want)
+		}
+		if _, err := n.run("", nil); err != nil {
+			t.Errorf("after write %d: %v", failing, err)
+		}
+		want := map[string]string{testSerial: "arn:aws:iam::111122223333:user/paul", mfaARN + "robot": "arn:aws:iam::111122223333:user/robot"}
+		if got := deviceOwners(sim); !maps.Equal(got, want) {
+			t.Errorf("after write %d: devices %v", failing, got)
+		}
+	}
+}
+
 // worksStill reports whether a device is enabled for paul.
 func worksStill(sim *stssim.Sim) bool {
 	for _, d := range sim.Devices() {
@@ -291,8 +330,19 @@ func TestEnrollmentDenied(t *testing.T) {
 	if _, err := n.run("", nil); !fault.Is(err, fault.Denied) || n.item().Enrolling.Serial != mfaARN+"paul-2" {
 		t.Errorf("%v; %+v", err, n.item().Enrolling)
 	}
+	// AWS's example policy denies deletion without MFA: the next device has another name.
+	sim, endpoint := simulatedIAM(t, func(org *stssim.Organization) {
+		org.User("security", "robot").DenyWithoutMFA = []string{"iam:DeleteVirtualMFADevice"}
+	})
+	n = newEnroller(t, endpoint, "robot")
+	_, err := n.do((*errand).makeDevice, vault.DeviceRequest{Store: true}, nil)
+	must(t, err)
+	if serial, err := n.run("", nil); err != nil || serial != mfaARN+"robot-2" ||
+		!strings.Contains(n.told.String(), "the device "+mfaARN+"robot of an unfinished enrollment was not deleted") {
+		t.Errorf("%s, %v; %q", serial, err, n.told.String())
+	}
 	sim, n = deny("DeactivateMFADevice")
-	_, err := n.run(testSerial, sessionOf(t, sim, n))
+	_, err = n.run(testSerial, sessionOf(t, sim, n))
 	if !fault.Is(err, fault.Denied) || deviceOwners(sim)[testSerial] == "" || n.item().Enrolling.Replaces != testSerial {
 		t.Errorf("%v; devices %v", err, sim.Devices())
 	}
@@ -354,6 +404,57 @@ func TestEnrollmentWithAPhone(t *testing.T) {
 	_, err = n.do((*errand).keepDevice, q, nil)
 	if it := n.item(); err != nil || !it.Seed.IsZero() || it.Enrolling.Serial != "" {
 		t.Errorf("in the end: %v, %+v", err, it)
+	}
+}
+
+// TestSeedIsShownOnce: of all answers, only the one that reports a new device has its seed, and only if the request has
+// Show.
+func TestSeedIsShownOnce(t *testing.T) {
+	t.Parallel()
+	sim, endpoint := simulatedIAM(t, nil)
+	n := newEnroller(t, endpoint, "robot")
+	var seeds []string
+	has := func(a *answer) bool {
+		it := n.item()
+		for _, s := range []secret.String{it.Seed, it.Enrolling.Seed} {
+			if !s.IsZero() && !slices.Contains(seeds, s.Reveal()) {
+				seeds = append(seeds, s.Reveal())
+			}
+		}
+		text, err := json.Marshal(a)
+		must(t, err)
+		return slices.ContainsFunc(seeds, func(s string) bool { return bytes.Contains(text, []byte(s)) })
+	}
+	ask := func(q vault.DeviceRequest, op func(*errand, context.Context, ring) (*answer, error)) bool {
+		t.Helper()
+		a, err := n.do(op, q, nil)
+		must(t, err)
+		return has(a)
+	}
+	hidden, shown := vault.DeviceRequest{Store: true}, vault.DeviceRequest{Store: true, Show: true}
+	named := vault.DeviceRequest{Store: true, Show: true, Serial: mfaARN + "robot"}
+	if ask(hidden, (*errand).makeDevice) {
+		t.Error("a seed that nobody asked for")
+	}
+	if !ask(shown, (*errand).makeDevice) || len(seeds) != 2 {
+		t.Errorf("the seed of the second device is not shown; %d seeds: the test proves nothing", len(seeds))
+	}
+	for name, op := range map[string]func(*errand, context.Context, ring) (*answer, error){
+		"describe": (*errand).describe, "enable": (*errand).enableDevice, "devices": (*errand).devices,
+	} {
+		if ask(named, op) {
+			t.Errorf("%s shows a seed", name)
+		}
+	}
+	if ask(named, (*errand).makeDevice) || len(sim.Devices()) != 2 {
+		t.Errorf("the seed of an enabled device is shown again; devices %v", sim.Devices())
+	}
+	if ask(named, (*errand).keepDevice) || ask(named, (*errand).describe) {
+		t.Error("the seed is shown in the end")
+	}
+	// The next device is another one, with another seed.
+	if !ask(shown, (*errand).makeDevice) || len(seeds) != 3 {
+		t.Errorf("%d seeds, want 3", len(seeds))
 	}
 }
 
