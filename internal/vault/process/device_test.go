@@ -205,6 +205,22 @@ func TestEnrollmentNames(t *testing.T) {
 	}
 }
 
+// TestEnrollmentOfAnother: a device whose creation was only planned is not ours if AWS has one of that name.
+func TestEnrollmentOfAnother(t *testing.T) {
+	t.Parallel()
+	sim, endpoint := simulatedIAM(t, nil)
+	n := newEnroller(t, endpoint, "paul")
+	it := n.item()
+	it.Enrolling = enrolling{Serial: testSerial}
+	data, err := encodeItem(it)
+	must(t, err)
+	must(t, n.ring.write(data))
+	serial, err := n.run("", nil)
+	if err != nil || serial != testSerial+"-2" || deviceOwners(sim)[testSerial] == "" {
+		t.Errorf("enrolled %s, %v; devices %v", serial, err, sim.Devices())
+	}
+}
+
 // TestEnrollmentSurvivesFaults: whatever fails, the same command again goes on. The user has a working device at every
 // moment, and in the end exactly the new one.
 func TestEnrollmentSurvivesFaults(t *testing.T) { enrollWithFaults(t, 1, stssim.DropAfter) }
