@@ -10,27 +10,26 @@ var whileLocked = map[Operation]bool{
 	OpCheck: true,
 	OpProbe: true,
 
-	OpOpen:       false,
-	OpPut:        false,
-	OpSetSeed:    false,
-	OpRemoveSeed: false,
-	OpRemove:     false,
-	OpDescribe:   false,
-	OpCreate:     false,
-	OpSeal:       false,
-	OpUnseal:     false,
-	OpForget:     false,
-	OpDevices:    false,
-
-	OpMakeDevice:   false,
-	OpEnableDevice: false,
-	OpKeepDevice:   false,
-
+	OpOpen:        false,
+	OpPut:         false,
+	OpSetSeed:     false,
+	OpRemoveSeed:  false,
+	OpRemove:      false,
+	OpDescribe:    false,
+	OpCreate:      false,
+	OpSeal:        false,
+	OpUnseal:      false,
+	OpForget:      false,
+	OpDevices:     false,
 	OpForeignKeys: false,
 	OpAdopt:       false,
 	OpTry:         false,
 	OpMigrate:     false,
 	OpClear:       false,
+
+	OpMakeDevice:   false,
+	OpEnableDevice: false,
+	OpKeepDevice:   false,
 }
 
 // RefuseLocked returns a fault of kind Locked if Broker is locked and the operation must not run then.

@@ -170,7 +170,8 @@ func (n *enroller) run(replaces string, with *vault.Credentials) (string, error)
 // sessionOf returns an MFA session of the demo user paul.
 func sessionOf(t *testing.T, sim *stssim.Sim, n *enroller) *vault.Credentials {
 	t.Helper()
-	call := session.Call{Operation: session.GetSessionToken, MFASerial: testSerial, Duration: time.Hour, Endpoint: n.endpoint}
+	call := mfaCall()
+	call.Endpoint = n.endpoint
 	creds, err := exchange.New(exchange.Options{}).Call(t.Context(), n.keys, call, secret.New(sim.FreshCode(testSerial)))
 	must(t, err)
 	return revealCredentials(creds)
@@ -181,7 +182,8 @@ func TestEnrollmentNames(t *testing.T) {
 	t.Parallel()
 	sim, endpoint := simulatedIAM(t, nil)
 	n := newEnroller(t, endpoint, "robot")
-	_, err := exchange.New(exchange.Options{}).CreateDevice(t.Context(), n.keys, endpoint, "robot") // as the console leaves it
+	// As the console leaves it.
+	_, err := exchange.New(exchange.Options{}).CreateDevice(t.Context(), n.keys, endpoint, "robot")
 	must(t, err)
 	for _, want := range []string{"robot-2", "robot-3"} {
 		serial, err := n.run("", nil)
@@ -478,7 +480,8 @@ func TestSeedIsShownOnce(t *testing.T) {
 func TestSetSeedEndsEnrollment(t *testing.T) {
 	t.Parallel()
 	_, endpoint := simulatedIAM(t, nil)
-	for _, change := range []func(*errand, context.Context, ring) (*answer, error){(*errand).setSeed, (*errand).removeSeed} {
+	changes := []func(*errand, context.Context, ring) (*answer, error){(*errand).setSeed, (*errand).removeSeed}
+	for _, change := range changes {
 		n := newEnroller(t, endpoint, "robot")
 		_, err := n.do((*errand).makeDevice, vault.DeviceRequest{Store: true}, nil)
 		must(t, err)
