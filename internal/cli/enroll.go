@@ -39,7 +39,7 @@ func (p *program) mfaEnrollCommand() *cli.Command {
 func (p *program) mfaReplaceCommand() *cli.Command {
 	return &cli.Command{
 		Name:         "replace",
-		Usage:        "give the user of a source a new MFA device, then remove the old one",
+		Usage:        "enroll a new MFA device, then remove the old one",
 		UsageText:    "broker mfa replace security",
 		ArgsUsage:    "SOURCE",
 		BashComplete: p.completeSources,
