@@ -44,6 +44,9 @@ func (h *house) enrolls(t *testing.T, columns, rows uint16, args ...string) *sea
 // photo is what a phone sees of a terminal: 8 × 16 pixels for each cell. It knows the escape sequences of the QR code.
 func photo(shown string, background color.Gray) image.Image {
 	const wide, high = 8, 16
+	if _, cleared, is := strings.Cut(shown, "\x1b[?1049h"); is {
+		shown = cleared
+	}
 	lines := strings.Split(strings.ReplaceAll(shown, "\r", ""), "\n")
 	picture := image.NewGray(image.Rect(0, 0, 100*wide, len(lines)*high))
 	paint.Draw(picture, picture.Bounds(), image.NewUniform(background), image.Point{}, paint.Src)
@@ -93,7 +96,9 @@ func scan(t *testing.T, picture image.Image) string {
 func TestClientsQRCode(t *testing.T) {
 	t.Parallel()
 	h := withoutDevice(t)
+	must(t, h.sim.fault(`{"kind": "delay", "action": "CreateVirtualMFADevice", "delay_seconds": 2}`))
 	s := h.enrolls(t, 60, 24, "mfa", "enroll", "security", "--no-store-seed")
+	s.types("") // typed ahead, it does not take the code away
 	s.waits("Scan it with your phone, then press Enter: ")
 	screen := s.shown()
 	for line := range strings.Lines(screen) {
@@ -140,6 +145,9 @@ func TestClientsQRCode(t *testing.T) {
 	s.waits("logged in until")
 	if r := s.ends(); r.code != 0 {
 		t.Fatalf("exit code %d; the terminal showed:\n%s", r.code, s.shown())
+	}
+	if strings.Contains(s.shown(), "exactly 6 digits") {
+		t.Error("a key that was typed ahead took the code away")
 	}
 	if strings.Contains(s.shown(), phone) {
 		t.Error("the terminal showed the seed as text too")

@@ -12,6 +12,7 @@ import (
 
 	"broker/internal/fault"
 	"broker/internal/secret"
+	"broker/internal/tty"
 )
 
 const (
@@ -35,6 +36,10 @@ func (p *program) showSeed(ctx context.Context, account string, seed secret.Stri
 		return err
 	}
 	defer func() { _ = t.Close() }()
+	if keys, err := tty.Open(); err == nil {
+		keys.Flush() // a key that was typed ahead must not take the code away
+		keys.Close()
+	}
 	uri, err := otpauth(account, seed)
 	if err != nil {
 		return err
