@@ -253,7 +253,8 @@ func enrollWithFaults(t *testing.T, skips int, kinds ...stssim.FaultKind) {
 						n := newEnroller(t, endpoint, "paul")
 						with := sessionOf(t, sim, n)
 						sim.Fault(stssim.Fault{Kind: kind, Action: action, Skip: skip, Times: 3})
-						serial, err := "", error(nil)
+						var serial string
+						var err error
 						for try := 1; ; try++ {
 							if serial, err = n.run(replaces, with); err == nil {
 								break
@@ -344,12 +345,12 @@ func TestEnrollmentDenied(t *testing.T) {
 	if _, err := n.run("", nil); !fault.Is(err, fault.Denied) || n.item().Enrolling.Serial != "" || len(sim.Devices()) != 1 {
 		t.Errorf("%v; devices %v", err, sim.Devices())
 	}
-	sim, n = deny("EnableMFADevice")
+	_, n = deny("EnableMFADevice")
 	if _, err := n.run("", nil); !fault.Is(err, fault.Denied) || n.item().Enrolling.Serial != mfaARN+"paul-2" {
 		t.Errorf("%v; %+v", err, n.item().Enrolling)
 	}
 	// AWS's example policy denies deletion without MFA: the next device has another name.
-	sim, endpoint := simulatedIAM(t, func(org *stssim.Organization) {
+	_, endpoint := simulatedIAM(t, func(org *stssim.Organization) {
 		org.User("security", "robot").DenyWithoutMFA = []string{"iam:DeleteVirtualMFADevice"}
 	})
 	n = newEnroller(t, endpoint, "robot")
