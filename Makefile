@@ -130,7 +130,7 @@ deps-clients: ## install the software for test-clients, on Debian, as root
 		pinentry-tty pinentry-curses zenity kdialog xvfb xdotool \
 		rclone s3cmd restic ceph-mon ceph-osd ceph-common radosgw chromium \
 		pass gnupg git keyutils libkf5wallet-bin systemd gcc libc6-dev \
-		dpkg mandoc groff-base libarchive-tools
+		dpkg mandoc groff-base libarchive-tools zbar-tools
 	@if command -v node >/dev/null && command -v npm >/dev/null; then \
 		mkdir -p '$(BROKER_CLIENTS)' && cd '$(BROKER_CLIENTS)' && \
 		install='npm install --prefix . --save-exact --ignore-scripts --no-audit --no-fund --no-progress --loglevel error $(npm_packages)'; \

@@ -438,6 +438,7 @@ func TestEveryCommandWhileLocked(t *testing.T) {
 	refused := map[string][]string{
 		"setup": {"--yes"}, "add": {"robot", "--csv", csv}, "import": {"--yes"}, "remove": {"security", "--yes"},
 		"mfa set": {"security", "--process", "true"}, "mfa remove": {"security"}, "rotate": {"security"},
+		"mfa enroll": {"security"}, "mfa replace": {"security"},
 		"keyring test": nil, "keyring migrate": {"--to", "pass"},
 		"login": {"security"}, "exec": {prod, "--", "env"}, "shell": {prod}, "export": {prod}, "publish": {prod},
 		"console": {prod, "--print"},

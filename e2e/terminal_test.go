@@ -32,6 +32,7 @@ type seat struct {
 	readerEnded  chan struct{}
 	terminalGone bool
 	columns      uint16 // width of the terminal; 0 means 200
+	rows         uint16 // 0 means 24
 }
 
 // patience is how long a person waits for something to appear.
@@ -59,7 +60,7 @@ func (s *seat) start() {
 	s.t.Helper()
 	master, tty, err := pty.Open()
 	must(s.t, err)
-	must(s.t, pty.Setsize(master, &pty.Winsize{Rows: 24, Cols: cmp.Or(s.columns, 200)}))
+	must(s.t, pty.Setsize(master, &pty.Winsize{Rows: cmp.Or(s.rows, 24), Cols: cmp.Or(s.columns, 200)}))
 	// Non-blocking, so that closing it ends the pending read and hangs up the terminal.
 	fd, err := unix.FcntlInt(master.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	must(s.t, err)

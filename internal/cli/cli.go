@@ -38,6 +38,10 @@ type program struct {
 	client   client.Client  // keeps the Transport that it was created with
 	store    profiles.Store // for commands that need only the settings
 
+	// now and pause are time.Now and a pause, but for tests.
+	now   func() time.Time
+	pause func(ctx context.Context, d time.Duration) error
+
 	echo       *echo
 	interrupts interruption
 	// commands is the command tree. names is the number of names before the command that exec runs.
@@ -55,7 +59,7 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 func newProgram(stdin io.Reader, stdout, stderr io.Writer) *program {
 	e := new(echo)
 	return &program{stdin: stdin, stdout: stdout, problems: stderr, text: fault.Writer(stdout),
-		stderr: fault.Writer(stderr), silence: func() {}, warned: map[string]bool{},
+		stderr: fault.Writer(stderr), silence: func() {}, warned: map[string]bool{}, now: time.Now, pause: pause,
 		echo: e, interrupts: newInterruption(e.restore)}
 }
 

@@ -21,7 +21,7 @@ const (
 // lockClasses has an entry for each command. A command without an entry stops.
 var lockClasses = map[string]whileLocked{
 	"setup": stops, "add": stops, "import": stops, "remove": stops,
-	"rotate": stops, "mfa set": stops, "mfa remove": stops,
+	"rotate": stops, "mfa enroll": stops, "mfa replace": stops, "mfa set": stops, "mfa remove": stops,
 	"keyring test": stops, "keyring migrate": stops,
 
 	"login": asks, "exec": asks, "shell": asks, "export": asks, "publish": asks, "console": asks,

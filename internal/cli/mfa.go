@@ -12,9 +12,11 @@ import (
 func (p *program) mfaCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "mfa",
-		Usage:     "set or remove the MFA device of a source",
-		UsageText: "broker mfa set security",
+		Usage:     "enroll, replace, set or remove the MFA device of a source",
+		UsageText: "broker mfa enroll security\nbroker mfa set security",
 		Subcommands: []*cli.Command{
+			p.mfaEnrollCommand(),
+			p.mfaReplaceCommand(),
 			{
 				Name:  "set",
 				Usage: "set the MFA device of a source, and store its TOTP seed",

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"broker/internal/fault"
 	"broker/internal/tty"
 	"broker/internal/wire"
 )
@@ -49,6 +50,36 @@ func (p *program) progress() (stop func()) {
 		<-silent
 	})
 	return p.silence
+}
+
+// countdown waits until a time. On a terminal it shows what for, and for how long.
+func (p *program) countdown(ctx context.Context, until time.Time, what string) error {
+	shows := obeys(p.problems)
+	if shows {
+		defer func() { _, _ = io.WriteString(p.problems, "\r\x1b[K") }()
+	}
+	for {
+		left := until.Sub(p.now())
+		if left <= 0 {
+			return nil
+		}
+		if shows {
+			_, _ = fmt.Fprintf(p.problems, "\r%s in %v\x1b[K", what, left.Round(time.Second))
+		}
+		if err := p.pause(ctx, min(left, time.Second)); err != nil {
+			return err
+		}
+	}
+}
+
+// pause waits, unless ctx ends before that.
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return fault.ErrInterrupted
+	}
 }
 
 // do sends a request, and shows progress if it takes long.

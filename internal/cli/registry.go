@@ -45,12 +45,16 @@ func (p *program) editFile(path string, backup *atomicfile.Backup, edit func(src
 	return nil
 }
 
-// recordEdit writes a line to the audit log, as the daemon does. It names the command and the file; the command line
-// of this process says more.
+// recordEdit writes to the audit log which command changed which file; the command line of this process says more.
 func (p *program) recordEdit(path string) {
+	p.record(audit.Event{Event: "edited", Reason: strings.Join(locate(p.commands, p.typed).path, " "), Message: path})
+}
+
+// record writes a line to the audit log, as the daemon does.
+func (p *program) record(event audit.Event) {
 	dir, err := record.Make(p.paths.State, record.Guarded)
 	if err != nil {
-		p.caution("the audit log does not have this change: " + err.Error())
+		p.caution("the audit log does not have this event (" + event.Event + "): " + err.Error())
 		return
 	}
 	_ = dir.Close()
@@ -60,8 +64,8 @@ func (p *program) recordEdit(path string) {
 	if err != nil {
 		self = peer.Process{PID: os.Getpid()}
 	}
-	_ = log.Record(audit.Event{Event: "edited", Reason: strings.Join(locate(p.commands, p.typed).path, " "), Message: path,
-		UID: os.Getuid(), PID: self.PID, Caller: audit.CallerOf(self)})
+	event.UID, event.PID, event.Caller = os.Getuid(), self.PID, audit.CallerOf(self)
+	_ = log.Record(event)
 	_ = log.Close()
 }
 

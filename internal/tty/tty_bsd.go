@@ -16,8 +16,8 @@ const (
 	keysBeforePoll = 1
 )
 
-// flush drops input that was not read yet.
-func (c Console) flush() {
+// Flush drops input that was not read yet.
+func (c Console) Flush() {
 	which := int32(1) // FREAD
 	_ = ioctl(c.fd, syscall.TIOCFLUSH, unsafe.Pointer(&which))
 }

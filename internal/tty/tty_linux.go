@@ -12,4 +12,5 @@ const (
 	tcflsh = 0x540b
 )
 
-func (c Console) flush() { _ = ioctl(c.fd, tcflsh, nil) }
+// Flush drops input that was not read yet.
+func (c Console) Flush() { _ = ioctl(c.fd, tcflsh, nil) }

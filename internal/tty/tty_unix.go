@@ -101,7 +101,7 @@ func (c Console) Ask() {
 	mode.Iflag |= syscall.ICRNL
 	mode.Cc[syscall.VMIN], mode.Cc[syscall.VTIME] = keysBeforePoll, 0
 	_ = ioctl(c.fd, setMode, unsafe.Pointer(&mode))
-	c.flush()
+	c.Flush()
 }
 
 // Key returns a key, if one was pressed.

@@ -111,8 +111,11 @@ const lineInput = 2
 // Ask puts the keyboard into the mode for a prompt.
 func (c Console) Ask() {
 	_, _, _ = setConsoleMode.Call(uintptr(c.in), processedInput)
-	_, _, _ = flushConsoleInput.Call(uintptr(c.in))
+	c.Flush()
 }
+
+// Flush drops input that was not read yet.
+func (c Console) Flush() { _, _, _ = flushConsoleInput.Call(uintptr(c.in)) }
 
 // inputRecord is INPUT_RECORD of wincontypes.h, for a key event.
 type inputRecord struct {

@@ -110,6 +110,10 @@ type Info struct {
 	AccessKeyID string    `json:"access_key_id"`
 	HasSeed     bool      `json:"has_seed"`
 	Created     time.Time `json:"created"` // when it was stored, UTC
+	// Enrolling is the serial of the MFA device whose enrollment is not finished, or empty. Replaces is the serial of
+	// the device that is removed then.
+	Enrolling string `json:"enrolling,omitempty"`
+	Replaces  string `json:"replaces,omitempty"`
 }
 
 // Identity is the identity of a long-lived key, as GetCallerIdentity returns it.

@@ -32,6 +32,10 @@ var whileLocked = map[Operation]bool{
 	OpTry:         false,
 	OpMigrate:     false,
 	OpClear:       false,
+
+	OpMakeDevice:   false,
+	OpEnableDevice: false,
+	OpKeepDevice:   false,
 }
 
 // RefuseLocked returns a fault of kind Locked if Broker is locked and the operation must not run then.

@@ -36,6 +36,10 @@ const (
 	OpForget     Operation = "forget-sealed"
 	OpDevices    Operation = "devices"
 
+	OpMakeDevice   Operation = "make-device"
+	OpEnableDevice Operation = "enable-device"
+	OpKeepDevice   Operation = "keep-device"
+
 	OpForeignKeys Operation = "foreign-keys"
 	OpAdopt       Operation = "adopt"
 
@@ -88,6 +92,9 @@ type Request struct {
 	UseSeed bool `json:"use_seed,omitempty"`
 	// OffsetMS is AWS's clock minus ours, from an earlier answer.
 	OffsetMS int64 `json:"offset_ms,omitempty"`
+	// Device is the device of the three operations that enroll one. NextCode is the code after Code.
+	Device   *DeviceRequest `json:"device,omitempty"`
+	NextCode string         `json:"next_code,omitempty"`
 	// Route is the route to AWS; a proxy may have a password.
 	Route profiles.Route `json:"route"`
 }
@@ -103,6 +110,7 @@ type Answer struct {
 	Names       []string     `json:"names,omitempty"`   // keys in a foreign keyring, or sources that were kept
 	Copied      *Copied      `json:"copied,omitempty"`
 	Keys        *rotate.Keys `json:"keys,omitempty"`
+	Device      *Device      `json:"device,omitempty"`
 	// Key opens the file keyring from now on, in place of the passphrase. It is empty if the passphrase is still
 	// needed.
 	Key string `json:"key,omitempty"`
@@ -143,6 +151,25 @@ type Credentials struct {
 	Subject         string    `json:"subject,omitempty"`
 }
 
+// DeviceRequest says how a device is enrolled; see Enrollment.
+type DeviceRequest struct {
+	Serial   string `json:"serial,omitempty"`
+	Replaces string `json:"replaces,omitempty"`
+	Store    bool   `json:"store,omitempty"`
+	Show     bool   `json:"show,omitempty"`
+}
+
+// Device is a device that is being enrolled. Seed is set only in the answer that reports its creation, and only if
+// the request had Show: no operation returns a seed that the keyring holds.
+type Device struct {
+	Serial   string `json:"serial"`
+	User     string `json:"user"`
+	Seed     string `json:"seed,omitempty"`
+	Stored   bool   `json:"stored,omitempty"`
+	Enabled  bool   `json:"enabled,omitempty"`
+	Replaces string `json:"replaces,omitempty"`
+}
+
 // Sealed returns the session with its secrets wrapped.
 func (c *Credentials) Sealed() session.Credentials {
 	return session.Credentials{
@@ -155,8 +182,8 @@ func (c *Credentials) Sealed() session.Credentials {
 	}
 }
 
-// In putRequest, adoptRequest, seedRequest, openRequest, keyRequest, sealRequest and withPassphrase the secrets of the
-// caller enter a request.
+// In putRequest, adoptRequest, seedRequest, openRequest, keyRequest, deviceRequest, signing, sealRequest and withPassphrase
+// the secrets of the caller enter a request.
 
 func putRequest(key Key, endpoint profiles.Endpoint, verify bool) *Request {
 	return &Request{Op: OpPut, Source: key.Name, KeyID: key.AccessKeyID, SecretKey: key.Secret.Reveal(),
@@ -193,14 +220,27 @@ func openRequest(source profiles.Source, call session.Call, code secret.String) 
 }
 
 func keyRequest(op Operation, of rotate.Signer, key string) *Request {
-	q := &Request{Op: op, Registry: of.Source.Registry, Source: of.Source.Name, KeyID: of.Source.AccessKeyID, Key: key,
-		Endpoint: of.Endpoint}
-	if of.With != nil {
-		q.With = &Credentials{AccessKeyID: of.With.AccessKeyID, SecretAccessKey: of.With.SecretAccessKey.Reveal(),
-			SessionToken: of.With.SessionToken.Reveal(), Expires: of.With.Expires}
-	}
-	return q
+	return &Request{Op: op, Registry: of.Source.Registry, Source: of.Source.Name, KeyID: of.Source.AccessKeyID, Key: key,
+		Endpoint: of.Endpoint, With: signing(of.With)}
 }
+
+func deviceRequest(op Operation, e Enrollment, code, next secret.String) *Request {
+	return &Request{Op: op, Source: e.Source, KeyID: e.KeyID, Endpoint: e.Endpoint, Code: code.Reveal(),
+		NextCode: next.Reveal(), With: signing(e.With),
+		Device: &DeviceRequest{Serial: e.Serial, Replaces: e.Replaces, Store: e.Store, Show: e.Show}}
+}
+
+// signing returns the session that signs calls, or nil.
+func signing(with *session.Credentials) *Credentials {
+	if with == nil {
+		return nil
+	}
+	return &Credentials{AccessKeyID: with.AccessKeyID, SecretAccessKey: with.SecretAccessKey.Reveal(),
+		SessionToken: with.SessionToken.Reveal(), Expires: with.Expires}
+}
+
+// seed returns the seed of a new device.
+func (d *Device) seed() secret.String { return secret.New(d.Seed) }
 
 func sealRequest(name string, data secret.String) *Request {
 	return &Request{Op: OpSeal, Source: name, Sealed: data.Reveal()}

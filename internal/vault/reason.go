@@ -24,6 +24,8 @@ var (
 	// ErrKeyChanged means that the keyring holds another key for the source than the registry says: read the
 	// registry again. Kind Config.
 	ErrKeyChanged = errors.New("the keyring holds another key")
+	// ErrNotThere means that AWS does not know the device. It may have been created a few seconds ago. Kind Failed.
+	ErrNotThere = errors.New("AWS does not know it")
 	// ErrForeignPassphrase means that the passphrase for another program's file keyring is missing or wrong. Kind
 	// KeyringLocked.
 	ErrForeignPassphrase = errors.New("the other program's keyring needs its passphrase")
@@ -36,6 +38,7 @@ var reasons = map[string]error{
 	"wrong_passphrase": ErrWrongPassphrase,
 	"exists":           ErrExists,
 	"key_changed":      ErrKeyChanged,
+	"not_there":        ErrNotThere,
 
 	"foreign_passphrase": ErrForeignPassphrase,
 

@@ -41,11 +41,11 @@ func parsedSeed(s secret.String) (mfa.Seed, error) { return mfa.ParseSeed(s.Reve
 // secretsOf returns the texts of a request that must not appear in a message. A short passphrase is not included:
 // it may be a word of the message, and the redaction would reveal it.
 func secretsOf(q *request) []string {
-	secrets := append([]string{q.SecretKey, q.Seed, q.Code}, long(q.Passphrase, q.ForeignPhrase)...)
+	all := append([]string{q.SecretKey, q.Seed, q.Code, q.NextCode}, long(q.Passphrase, q.ForeignPhrase)...)
 	if q.With != nil {
-		secrets = append(secrets, q.With.SecretAccessKey, q.With.SessionToken)
+		all = append(all, q.With.SecretAccessKey, q.With.SessionToken)
 	}
-	return secrets
+	return all
 }
 
 func long(passphrases ...string) []string {
@@ -56,7 +56,7 @@ func long(passphrases ...string) []string {
 func (r *fileRing) secrets() []string { return long(r.given.Reveal(), r.old.Reveal(), r.key.Reveal()) }
 
 func (it item) secrets() []string {
-	return []string{it.Secret.Reveal(), it.Second.Secret.Reveal(), it.Seed.Reveal()}
+	return []string{it.Secret.Reveal(), it.Second.Secret.Reveal(), it.Seed.Reveal(), it.Enrolling.Seed.Reveal()}
 }
 
 func sameSecret(a, b item) bool { return a.Secret.Reveal() == b.Secret.Reveal() }
@@ -72,16 +72,24 @@ func (e *errand) hideCredentials(c session.Credentials) {
 	e.hide = append(e.hide, c.SecretAccessKey.Reveal(), c.SessionToken.Reveal())
 }
 
-// itemJSON is the stored form of an item: version 1, or version 2 with a second key. A program that knows only version
-// 1 thus refuses an item with two keys, and does not drop one of them.
+// hideCodes keeps codes out of all messages.
+func (e *errand) hideCodes(codes ...secret.String) {
+	for _, code := range codes {
+		e.hide = append(e.hide, code.Reveal())
+	}
+}
+
+// itemJSON is the stored form of an item: version 1, or version 2 with a second key or an unfinished enrollment. A
+// program that knows only version 1 thus refuses such an item, and drops neither.
 type itemJSON struct {
-	Version         int        `json:"version"`
-	Name            string     `json:"name"`
-	AccessKeyID     string     `json:"access_key_id"`
-	SecretAccessKey string     `json:"secret_access_key"`
-	Second          *keyInItem `json:"second_key,omitempty"`
-	Seed            string     `json:"seed,omitempty"`
-	Created         time.Time  `json:"created"`
+	Version         int            `json:"version"`
+	Name            string         `json:"name"`
+	AccessKeyID     string         `json:"access_key_id"`
+	SecretAccessKey string         `json:"secret_access_key"`
+	Second          *keyInItem     `json:"second_key,omitempty"`
+	Seed            string         `json:"seed,omitempty"`
+	Enrolling       *enrollingJSON `json:"enrolling,omitempty"`
+	Created         time.Time      `json:"created"`
 	belongs
 }
 
@@ -90,25 +98,41 @@ type keyInItem struct {
 	SecretAccessKey string `json:"secret_access_key"`
 }
 
+type enrollingJSON struct {
+	Serial   string `json:"serial"`
+	Made     bool   `json:"made,omitempty"`
+	Seed     string `json:"seed,omitempty"`
+	Replaces string `json:"replaces,omitempty"`
+}
+
 func encodeItem(it item) ([]byte, error) {
-	j := itemJSON{itemVersion, it.Name, it.AccessKeyID, it.Secret.Reveal(), nil, it.Seed.Reveal(), it.Created, it.belongs}
+	j := itemJSON{Version: itemVersion, Name: it.Name, AccessKeyID: it.AccessKeyID, SecretAccessKey: it.Secret.Reveal(),
+		Seed: it.Seed.Reveal(), Created: it.Created, belongs: it.belongs}
 	if it.Second.AccessKeyID != "" {
-		j.Version = itemVersionOfTwo
 		j.Second = &keyInItem{it.Second.AccessKeyID, it.Second.Secret.Reveal()}
+	}
+	if d := it.Enrolling; d.Serial != "" {
+		j.Enrolling = &enrollingJSON{d.Serial, d.Made, d.Seed.Reveal(), d.Replaces}
+	}
+	if j.unfinished() {
+		j.Version = itemVersionUnfinished
 	}
 	return json.Marshal(j)
 }
+
+// unfinished reports whether the item holds what a rotation or an enrollment has not ended.
+func (j *itemJSON) unfinished() bool { return j.Second != nil || j.Enrolling != nil }
 
 func decodeItem(data []byte) (item, error) {
 	var j itemJSON
 	if err := record.DecodeStrict(data, &j); err != nil {
 		return item{}, err
 	}
-	if j.Version != itemVersion && j.Version != itemVersionOfTwo {
-		return item{}, fault.New(fault.Keyring, "it has version %d; this program reads version %d", j.Version, itemVersionOfTwo)
+	if j.Version != itemVersion && j.Version != itemVersionUnfinished {
+		return item{}, fault.New(fault.Keyring, "it has version %d; this program reads version %d", j.Version, itemVersionUnfinished)
 	}
-	if (j.Version == itemVersionOfTwo) != (j.Second != nil) {
-		return item{}, errors.New("its version does not fit its number of keys")
+	if (j.Version == itemVersionUnfinished) != j.unfinished() {
+		return item{}, errors.New("its version does not fit what it holds")
 	}
 	it := item{Name: j.Name, AccessKeyID: j.AccessKeyID, Secret: secret.New(j.SecretAccessKey), Seed: secret.New(j.Seed),
 		Created: j.Created, belongs: j.belongs}
@@ -121,15 +145,23 @@ func decodeItem(data []byte) (item, error) {
 			return item{}, errors.New("both of its keys have the same id")
 		}
 	}
+	if d := j.Enrolling; d != nil {
+		it.Enrolling = enrolling{d.Serial, d.Made, secret.New(d.Seed), d.Replaces}
+	}
 	if err := checkKeyPair(it.AccessKeyID, it.Secret); err != nil {
 		return item{}, err
 	}
-	if !it.Seed.IsZero() {
-		if _, err := parsedSeed(it.Seed); err != nil {
+	for _, seed := range []secret.String{it.Seed, it.Enrolling.Seed} {
+		if _, err := parsedSeed(seed); err != nil && !seed.IsZero() {
 			return item{}, err
 		}
 	}
 	return it, nil
+}
+
+// revealDevice returns a new device with its seed.
+func revealDevice(d exchange.Device) *vault.Device {
+	return &vault.Device{Serial: d.Serial, Seed: d.Seed.Reveal()}
 }
 
 // keptJSON is the stored form of a session, version 1.

@@ -34,7 +34,7 @@ func (e *errand) putItem(ctx context.Context, r ring, it item) (*answer, error) 
 	}
 	a := &answer{}
 	if e.Verify {
-		identity, err := e.verify(ctx, it)
+		identity, err := e.verify(ctx, it.pair())
 		if err != nil {
 			return nil, err
 		}
@@ -55,8 +55,8 @@ func (e *errand) putItem(ctx context.Context, r ring, it item) (*answer, error) 
 		return nil, err
 	case old.AccessKeyID == it.AccessKeyID && (e.Verify || sameSecret(old, it)):
 		// Its section in the registry was lost, or the user adds it again. A secret that AWS did not confirm never
-		// replaces one that may work. The seed and a second key are kept too.
-		it.Second = old.Second
+		// replaces one that may work. The seed and what is unfinished are kept too.
+		it.Second, it.Enrolling = old.Second, old.Enrolling
 		if it.Seed.IsZero() {
 			it.Seed = old.Seed
 		}
@@ -64,7 +64,7 @@ func (e *errand) putItem(ctx context.Context, r ring, it item) (*answer, error) 
 		return nil, because(fault.Failed, vault.ErrExists, fmt.Sprintf("source %q is already in the keyring, with key %s", e.Source, secret.Tail(old.AccessKeyID)),
 			fault.Hintf("broker remove %s", e.Source))
 	case e.KeepSeed && it.Seed.IsZero():
-		it.Seed = old.Seed
+		it.Seed, it.Enrolling = old.Seed, old.Enrolling
 	}
 	if err := store(ctx, r, it); err != nil {
 		return nil, err
@@ -93,16 +93,18 @@ func (e *errand) change(ctx context.Context, r ring, edit func(*item)) (*answer,
 	return &answer{}, store(ctx, r, it)
 }
 
+// setSeed and removeSeed also end an unfinished enrollment: the person chose another seed.
+
 func (e *errand) setSeed(ctx context.Context, r ring) (*answer, error) {
 	seed, err := parsedSeed(secret.New(e.Seed))
 	if err != nil {
 		return nil, fault.New(fault.Usage, "%w", err)
 	}
-	return e.change(ctx, r, func(it *item) { it.Seed = seed.Text() })
+	return e.change(ctx, r, func(it *item) { it.Seed, it.Enrolling = seed.Text(), enrolling{} })
 }
 
 func (e *errand) removeSeed(ctx context.Context, r ring) (*answer, error) {
-	return e.change(ctx, r, func(it *item) { it.Seed = secret.String{} })
+	return e.change(ctx, r, func(it *item) { it.Seed, it.Enrolling = secret.String{}, enrolling{} })
 }
 
 // remove deletes an item, even a damaged one, because the user named it. It deletes the stored session first, so
@@ -133,7 +135,8 @@ func (e *errand) describe(ctx context.Context, r ring) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &answer{Info: &vault.Info{AccessKeyID: it.AccessKeyID, HasSeed: !it.Seed.IsZero(), Created: it.Created}}, nil
+	return &answer{Info: &vault.Info{AccessKeyID: it.AccessKeyID, HasSeed: !it.Seed.IsZero(), Created: it.Created,
+		Enrolling: it.Enrolling.Serial, Replaces: it.Enrolling.Replaces}}, nil
 }
 
 func (e *errand) create(ctx context.Context, r ring) (*answer, error) {

@@ -138,7 +138,7 @@ func (e *errand) usable(data []byte, it item) (session.Credentials, bool) {
 	if k.Source != e.Source || !same {
 		return session.Credentials{}, false
 	}
-	return k.left(e.now(k.Offset), e.UseSeed && !it.Seed.IsZero())
+	return k.left(e.now(k.Offset), !e.seedOf(it).IsZero())
 }
 
 // discardKept tries to delete the stored session that was read as data (nil if it could not be read).
@@ -164,7 +164,7 @@ func (e *errand) keep(ctx context.Context, r ring, it item, creds session.Creden
 	if k.check() != nil {
 		return
 	}
-	if _, ok := k.left(creds.Issued, e.UseSeed && !it.Seed.IsZero()); !ok {
+	if _, ok := k.left(creds.Issued, !e.seedOf(it).IsZero()); !ok {
 		return // too short to be useful later
 	}
 	ctx, cancel := context.WithTimeout(ctx, keepTimeout)

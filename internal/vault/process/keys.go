@@ -18,12 +18,12 @@ import (
 
 // signer returns what signs calls to IAM: the session of the request, or the key in use.
 func (e *errand) signer(it item) exchange.Keys {
+	keys := it.pair()
 	if e.With != nil {
-		e.calling.Store(true)
-		return sessionKeys(e.With)
+		keys = sessionKeys(e.With)
 	}
-	e.signs(it.AccessKeyID)
-	return it.pair()
+	e.signs(keys)
+	return keys
 }
 
 // inUse reads the item, which must have the key that the registry names.
@@ -191,11 +191,11 @@ func (e *errand) tryKey(ctx context.Context, r ring) (*answer, error) {
 	if it = it.using(e.Key); it.AccessKeyID != e.Key {
 		return nil, fault.New(fault.NotFound, "the keyring has no key %s for source %q", secret.Tail(e.Key), e.Source)
 	}
-	if _, err := e.verify(ctx, it); err != nil {
+	if _, err := e.verify(ctx, it.pair()); err != nil {
 		return nil, err
 	}
 	call := session.Call{Operation: session.GetSessionToken, Endpoint: e.Endpoint, Duration: 15 * time.Minute}
-	e.signs(it.AccessKeyID)
+	e.signs(it.pair())
 	got, err := e.sts.Call(ctx, it.pair(), call, secret.String{})
 	e.hideCredentials(got)
 	if fault.Is(err, fault.Denied) && !errors.Is(err, exchange.ErrUnknownKey) {

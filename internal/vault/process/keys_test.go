@@ -258,9 +258,9 @@ func TestKeysOfUser(t *testing.T) {
 		!a.Keys.Listed[0].Stored || a.Keys.Listed[0].Service != "s3" {
 		t.Fatalf("got %+v, %v", a, err)
 	}
-	e.signs(testKeyID) // StateDir is empty: nothing is written
+	e.signs(exchange.Keys{AccessKeyID: testKeyID}) // StateDir is empty: nothing is written
 	e.StateDir = t.TempDir()
-	e.signs(testKeyID)
+	e.signs(exchange.Keys{AccessKeyID: testKeyID})
 	a, err = e.keys(t.Context(), r)
 	if err != nil || a.Keys.Listed[0].Ours.Before(now) {
 		t.Errorf("got %+v, %v", a, err)

@@ -167,13 +167,13 @@ func vaultProcess() int {
 // each call adds a line to it, and sessions are issued now, by a clock that is ahead by the content of offsetFile.
 // (Files, because tests that set variables cannot run in parallel.)
 type scriptedSTS struct {
-	keyCalls
+	sts    // the calls that it does not play
 	offset time.Duration
 	state  string
 }
 
 func newScriptedSTS(q *request) sts {
-	return &scriptedSTS{nil, time.Duration(q.OffsetMS) * time.Millisecond, q.StateDir}
+	return &scriptedSTS{offset: time.Duration(q.OffsetMS) * time.Millisecond, state: q.StateDir}
 }
 
 func callsFile(state string) string  { return filepath.Join(filepath.Dir(state), "calls") }

@@ -38,12 +38,12 @@ func (e *errand) open(ctx context.Context, r ring) (*answer, error) {
 	if e.Call.Operation == session.GetFederationToken {
 		// A session of the root user could do everything that its policy allows.
 		e.Endpoint = e.Call.Endpoint
-		if _, err := e.verify(ctx, it); err != nil {
+		if _, err := e.verify(ctx, it.pair()); err != nil {
 			return nil, err
 		}
 	}
-	e.signs(it.AccessKeyID)
-	creds, err := e.call(ctx, it.pair(), it.Seed)
+	e.signs(it.pair())
+	creds, err := e.call(ctx, it.pair(), e.seedOf(it))
 	if err != nil {
 		return nil, err
 	}
@@ -51,6 +51,17 @@ func (e *errand) open(ctx context.Context, r ring) (*answer, error) {
 		e.keep(ctx, r, it, creds)
 	}
 	return &answer{Credentials: revealCredentials(creds)}, nil
+}
+
+// seedOf returns the stored seed of the device that the call names, or nothing.
+func (e *errand) seedOf(it item) secret.String {
+	switch {
+	case e.Call.MFASerial != "" && e.Call.MFASerial == it.Enrolling.Serial:
+		return it.Enrolling.Seed
+	case e.UseSeed:
+		return it.Seed
+	}
+	return secret.String{}
 }
 
 // load reads the item if our registry may use it and its home is not locked. If the item has the key that the request
@@ -75,7 +86,7 @@ func (e *errand) call(ctx context.Context, keys exchange.Keys, seed secret.Strin
 		return e.sts.Call(ctx, keys, call, secret.String{})
 	case e.Code != "":
 		return e.callWithCode(ctx, keys, call)
-	case seed.IsZero() || !e.UseSeed:
+	case seed.IsZero():
 		return session.Credentials{}, fault.New(fault.LoginNeeded, "%s needs a code of the MFA device %s",
 			e.Source, call.MFASerial).
 			WithHint("broker login %s --code 123456", e.Source)
@@ -185,16 +196,16 @@ func (e *errand) devices(ctx context.Context, r ring) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	e.signs(it.AccessKeyID)
+	e.signs(it.pair())
 	serials, err := e.sts.Devices(ctx, it.pair(), e.Endpoint)
 	return &answer{Serials: serials}, err
 }
 
 // verify asks AWS for the identity of a key, and refuses all but IAM users.
-func (e *errand) verify(ctx context.Context, it item) (*vault.Identity, error) {
-	e.signs(it.AccessKeyID)
+func (e *errand) verify(ctx context.Context, keys exchange.Keys) (*vault.Identity, error) {
+	e.signs(keys)
 	defer e.calling.Store(false)
-	got, err := e.sts.Identity(ctx, it.pair(), e.Endpoint)
+	got, err := e.sts.Identity(ctx, keys, e.Endpoint)
 	if err != nil {
 		return nil, err
 	}

@@ -21,7 +21,7 @@ import (
 
 // fakeAWS records its calls and answers from a list; after the end of the list every call succeeds.
 type fakeAWS struct {
-	keyCalls
+	sts     // the calls that it does not fake
 	t       *testing.T
 	offset  time.Duration // returned by ServerOffset
 	answers []func(f *fakeAWS) error

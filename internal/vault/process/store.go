@@ -18,15 +18,15 @@ import (
 
 const (
 	itemVersion = 1
-	// itemVersionOfTwo is the version of an item with two keys.
-	itemVersionOfTwo = 2
-	maxName          = 1024
-	maxSecret        = 4096
-	ourPrefix        = "broker-"
-	itemPrefix       = ourPrefix + "source-"
-	checkKey         = "broker-check" // the file backend's test item for the passphrase
-	checkText        = "broker keyring v1"
-	maxItemBytes     = 64 << 10
+	// itemVersionUnfinished is the version of an item with a second key or an unfinished enrollment.
+	itemVersionUnfinished = 2
+	maxName               = 1024
+	maxSecret             = 4096
+	ourPrefix             = "broker-"
+	itemPrefix            = ourPrefix + "source-"
+	checkKey              = "broker-check" // the file backend's test item for the passphrase
+	checkText             = "broker keyring v1"
+	maxItemBytes          = 64 << 10
 )
 
 // item is what is stored for one source. While its key is rotated it has two keys; the registry says which of them is
@@ -38,6 +38,7 @@ type item struct {
 	Second      exchange.Keys // zero if there is only one key
 	Seed        secret.String // empty if no seed is stored
 	Created     time.Time     // when the key was stored, in UTC, whole seconds
+	Enrolling   enrolling
 	belongs
 }
 

@@ -18,6 +18,7 @@ type sts interface {
 	Identity(ctx context.Context, keys exchange.Keys, endpoint profiles.Endpoint) (exchange.Identity, error)
 	Devices(ctx context.Context, keys exchange.Keys, endpoint profiles.Endpoint) ([]string, error)
 	keyCalls
+	deviceCalls
 	// ServerOffset returns AWS's clock minus ours, from the last answer; 0 if it is not known.
 	ServerOffset() time.Duration
 }
@@ -29,6 +30,15 @@ type keyCalls interface {
 	CreateAccessKey(ctx context.Context, keys exchange.Keys, endpoint profiles.Endpoint) (exchange.Keys, error)
 	SetKeyStatus(ctx context.Context, keys exchange.Keys, endpoint profiles.Endpoint, id string, active bool) error
 	DeleteKey(ctx context.Context, keys exchange.Keys, endpoint profiles.Endpoint, id string) error
+}
+
+// deviceCalls are the calls to IAM that enroll an MFA device.
+type deviceCalls interface {
+	CreateDevice(ctx context.Context, keys exchange.Keys, e profiles.Endpoint, name string) (exchange.Device, error)
+	EnableDevice(ctx context.Context, keys exchange.Keys, e profiles.Endpoint, user, serial string,
+		first, second secret.String) error
+	DisableDevice(ctx context.Context, keys exchange.Keys, e profiles.Endpoint, serial string) error
+	DeleteDevice(ctx context.Context, keys exchange.Keys, e profiles.Endpoint, serial string) error
 }
 
 var _ sts = (*exchange.Client)(nil)

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"time"
 
+	"broker/internal/exchange"
 	"broker/internal/record"
 )
 
@@ -28,10 +29,10 @@ const (
 // useOf returns the name of a key in the file.
 func useOf(keyID string) string { return hashedKey("", keyID) }
 
-// signs says that AWS is called with a long-lived key.
-func (e *errand) signs(keyID string) {
+// signs says that AWS is called with keys. It notes the time for a long-lived key.
+func (e *errand) signs(keys exchange.Keys) {
 	e.calling.Store(true)
-	if e.StateDir == "" {
+	if e.StateDir == "" || !keys.Token.IsZero() {
 		return
 	}
 	dir, err := record.Make(e.StateDir, record.Guarded)
@@ -51,10 +52,11 @@ func (e *errand) signs(keyID string) {
 		return
 	}
 	now := e.now(0).UTC().Truncate(time.Second)
-	if now.Equal(uses[useOf(keyID)]) {
+	key := useOf(keys.AccessKeyID)
+	if now.Equal(uses[key]) {
 		return
 	}
-	uses[useOf(keyID)] = now
+	uses[key] = now
 	for id, at := range uses {
 		if len(uses) > maxUses && now.Sub(at) > 365*24*time.Hour {
 			delete(uses, id)

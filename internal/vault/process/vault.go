@@ -140,7 +140,7 @@ func answerTo(q *request, client func(*request) sts, notices io.Writer) *answer 
 		if e.file != nil {
 			e.hide = append(e.hide, e.file.secrets()...)
 		}
-		if err == nil && (a.Credentials != nil || a.Sealed != "") {
+		if err == nil && (a.Credentials != nil || a.Sealed != "" || a.Device != nil) {
 			err = e.refuseLocked() // the keyring may have waited for a prompt meanwhile
 		}
 		if err != nil {
@@ -216,6 +216,12 @@ func (e *errand) do(ctx context.Context) (*answer, error) {
 		return e.create(ctx, r)
 	case vault.OpDevices:
 		return e.devices(ctx, r)
+	case vault.OpMakeDevice:
+		return e.makeDevice(ctx, r)
+	case vault.OpEnableDevice:
+		return e.enableDevice(ctx, r)
+	case vault.OpKeepDevice:
+		return e.keepDevice(ctx, r)
 	case vault.OpAdopt:
 		return e.adopt(ctx, r)
 	case vault.OpKeys:
