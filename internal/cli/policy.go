@@ -85,12 +85,15 @@ func (p *program) policyCommand() *cli.Command {
 	}
 }
 
+// policyFormats are the values of --format.
+var policyFormats = []string{"json", "terraform"}
+
 func partitionFlag() cli.Flag {
 	return &cli.StringFlag{Name: "partition", Usage: "write ARNs of the partition `ID` (default: that of the only source, or aws)"}
 }
 
 func formatFlag() cli.Flag {
-	return &cli.StringFlag{Name: "format", Usage: "write `FORMAT`: json, or terraform for a data source", Value: "json"}
+	return &cli.StringFlag{Name: "format", Usage: "print `FORMAT`: json, or terraform for a data source", Value: policyFormats[0]}
 }
 
 func (p *program) policyTrust(c *cli.Context) error {
@@ -223,7 +226,7 @@ func (p *program) home() (of, account string, err error) {
 func (p *program) printPolicy(c *cli.Context) func(policy.Document, error) error {
 	return func(d policy.Document, err error) error {
 		format := c.String("format")
-		if !slices.Contains([]string{"json", "terraform"}, format) {
+		if !slices.Contains(policyFormats, format) {
 			return fault.New(fault.Usage, "%.30q is not a format: it is json or terraform", format).
 				WithHint("%s --format terraform", typed(c))
 		}
