@@ -170,7 +170,7 @@ func (p *program) withRoles(set *profiles.Set) (names []string, err error) {
 		}
 		chain, err := set.Resolve(s.Name)
 		if err != nil {
-			p.warn([]string{"left out: " + fault.Of(err).Error()})
+			p.warn([]string{"left out: " + s.Name + ": " + fault.Of(err).Error()})
 			continue
 		}
 		if source != "" && chain.Source.Name != source {

@@ -169,7 +169,7 @@ func Group(arns []string) (Document, error) {
 }
 
 // EnrollTag is the key of the tag with which an administrator lets a user enroll an MFA device without MFA. Its value
-// is "true". Without such a tag, whoever stole a plain key could enroll a device of their own, and so have MFA.
+// is "true". Without such a tag, a thief of a plain key could enroll a device of their own, and so have MFA.
 const EnrollTag = "enroll-mfa"
 
 // SelfService returns the policy with which users manage their own keys and MFA devices. Without MFA they can only open
@@ -228,7 +228,7 @@ func SelfService(of string) (Document, error) {
 }
 
 // ReadOnly returns the policy that keeps the sessions of a read-only role in that role: it denies what makes a session
-// another principal, or gives one to it, whatever else the role is allowed and whoever trusts it.
+// another principal, or gives one to it, whatever else the role may do and whichever role trusts it.
 func ReadOnly() (Document, error) {
 	return document(maxSize,
 		Statement{
