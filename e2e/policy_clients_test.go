@@ -97,7 +97,7 @@ func TestClientsAccountsFromNothing(t *testing.T) {
 			}
 		}
 	}
-	if commands < 40 || len(ids) != 10 {
+	if commands < 35 || len(ids) != 10 {
 		t.Fatalf("%d commands, and ids %q: the test is void", commands, ids)
 	}
 
@@ -266,4 +266,121 @@ func normal(value any) any {
 		slices.SortFunc(v, func(a, b any) int { return strings.Compare(fmt.Sprint(a), fmt.Sprint(b)) })
 	}
 	return value
+}
+
+// TestClientsPolicyEvaluation evaluates the documents with an implementation of IAM's rules that we did not write. It
+// also knows which resources and condition keys an action has. What it says of each request is what the tests of
+// internal/policy see in the simulator.
+func TestClientsPolicyEvaluation(t *testing.T) {
+	t.Parallel()
+	const (
+		self   = "arn:aws:iam::111122223333:user/paul"
+		other  = "arn:aws:iam::111122223333:user/robot"
+		device = "arn:aws:iam::111122223333:mfa/paul"
+		dev    = "arn:aws:iam::222233334444:role/admin"
+	)
+	h := newHouse(t)
+	node := append(installed("node"), "")[0]
+	if script := ours("policies.js", "@cloud-copilot/iam-simulate")(t, h); node == "" || script == "" {
+		missing(t, "@cloud-copilot/iam-simulate")
+	}
+	type request struct {
+		Principal string            `json:"principal"`
+		Action    string            `json:"action"`
+		Resource  string            `json:"resource"`
+		Account   string            `json:"account"`
+		Context   map[string]string `json:"context"`
+		Policies  []json.RawMessage `json:"policies"`
+		Trust     json.RawMessage   `json:"trust,omitempty"`
+	}
+	printed := func(args ...string) json.RawMessage {
+		return json.RawMessage(h.ok(t, "broker", append([]string{"policy"}, args...)...))
+	}
+	everything := json.RawMessage(`{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}}`)
+	users := []json.RawMessage{printed("self-service"), printed("group", "222233334444:admin")}
+	reader := []json.RawMessage{everything, printed("read-only")}
+	const (
+		allowed  = "Allowed"
+		denied   = "ExplicitlyDenied"
+		silent   = "ImplicitlyDenied"
+		hasMFA   = "aws:MultiFactorAuthPresent"
+		age      = "aws:MultiFactorAuthAge"
+		mayEnrol = "aws:PrincipalTag/enroll-mfa"
+	)
+	var requests []request
+	var wants []string
+	add := func(want, action, resource string, context ...string) *request {
+		r := request{Principal: self, Action: action, Resource: resource, Account: "111122223333", Policies: users,
+			Context: map[string]string{"aws:username": "paul"}}
+		for i := 0; i < len(context); i += 2 {
+			r.Context[context[i]] = context[i+1]
+		}
+		requests, wants = append(requests, r), append(wants, want)
+		return &requests[len(requests)-1]
+	}
+	for _, action := range []string{"CreateAccessKey", "ListAccessKeys", "UpdateAccessKey", "DeleteAccessKey",
+		"GetAccessKeyLastUsed", "DeactivateMFADevice"} {
+		add(denied, "iam:"+action, self)
+		add(denied, "iam:"+action, self, mayEnrol, "true")
+		add(denied, "iam:"+action, self, hasMFA, "false")
+		add(allowed, "iam:"+action, self, hasMFA, "true")
+		add(silent, "iam:"+action, other, hasMFA, "true")
+	}
+	for action, of := range map[string]string{"iam:CreateVirtualMFADevice": device, "iam:EnableMFADevice": self} {
+		add(denied, action, of)
+		add(denied, action, of, mayEnrol, "false")
+		add(allowed, action, of, mayEnrol, "true")
+		add(allowed, action, of, hasMFA, "true")
+		add(silent, action, strings.Replace(of, "paul", "robot", 1), mayEnrol, "true")
+	}
+	add(denied, "iam:DeleteVirtualMFADevice", device, mayEnrol, "true")
+	add(allowed, "iam:DeleteVirtualMFADevice", device, hasMFA, "true")
+	add(allowed, "iam:ListMFADevices", self)
+	add(silent, "iam:TagUser", self, hasMFA, "true")
+	add(denied, "iam:TagUser", self)
+	assume := func(want string, trust json.RawMessage, context ...string) *request {
+		r := add(want, "sts:AssumeRole", dev, context...)
+		r.Account, r.Trust = "222233334444", trust
+		return r
+	}
+	plain := printed("trust", "111122223333")
+	assume(allowed, plain, hasMFA, "true")
+	assume(denied, plain)
+	assume(denied, plain, hasMFA, "false")
+	assume(silent, plain).Policies = users[1:] // without the policy of the user, the trust policy refuses
+	assume(silent, plain, hasMFA, "true").Policies = users[:1]
+	assume(silent, plain, hasMFA, "true").Principal = "arn:aws:iam::333344445555:user/paul"
+	strict := printed("trust", "111122223333", "--mfa-age", "1h", "--external-id", "an-id", "--source-identity", "${aws:username}")
+	assume(allowed, strict, hasMFA, "true", age, "3599", "sts:ExternalId", "an-id", "sts:SourceIdentity", "paul")
+	assume(silent, strict, hasMFA, "true", age, "3600", "sts:ExternalId", "an-id", "sts:SourceIdentity", "paul")
+	assume(silent, strict, hasMFA, "true", age, "3599", "sts:ExternalId", "another", "sts:SourceIdentity", "paul")
+	assume(silent, strict, hasMFA, "true", age, "3599", "sts:ExternalId", "an-id", "sts:SourceIdentity", "robot")
+	assume(silent, strict, hasMFA, "true", age, "3599", "sts:ExternalId", "an-id")
+	for _, action := range []string{"sts:AssumeRole", "iam:PassRole", "iam:UpdateAssumeRolePolicy", "iam:CreateRole"} {
+		for policies, want := range map[int]string{1: allowed, 2: denied} {
+			r := add(want, action, "arn:aws:iam::444455556666:role/admin")
+			r.Principal = "arn:aws:sts::444455556666:assumed-role/reader/paul"
+			r.Account, r.Policies, r.Context = "444455556666", reader[:policies], map[string]string{}
+			if action == "sts:AssumeRole" {
+				r.Trust = json.RawMessage(`{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "sts:AssumeRole",
+					"Principal": {"AWS": "arn:aws:iam::444455556666:role/reader"}}}`)
+			}
+		}
+	}
+
+	text, err := json.Marshal(requests)
+	must(t, err)
+	h.env = append(h.env, "NODE_PATH="+filepath.Join(clientsDir, "node_modules"))
+	script, err := filepath.Abs("testdata/clients/policies.js")
+	must(t, err)
+	r := h.runWith(string(text), node, script)
+	var results []string
+	if err := json.Unmarshal([]byte(r.stdout), &results); err != nil || len(results) != len(wants) || len(wants) < 60 {
+		t.Fatalf("%d results of %d: %v", len(results), len(wants), r)
+	}
+	for i, result := range results {
+		if q := requests[i]; result != wants[i] {
+			t.Errorf("%s of %s on %s with %v: %s, want %s", q.Action, q.Principal, q.Resource, q.Context, result, wants[i])
+		}
+	}
 }

@@ -84,7 +84,7 @@ func (s *statement) check(trust bool) error {
 	}
 	for operator := range s.Condition {
 		name := strings.TrimSuffix(strings.TrimPrefix(operator, "ForAllValues:"), "IfExists")
-		if comparisons[name] == nil {
+		if comparisons[name] == nil && operator != "StringNotEquals" {
 			return fmt.Errorf("operator %s is not simulated", operator)
 		}
 	}
@@ -171,10 +171,9 @@ func (q query) fill(value string) string {
 
 // comparisons are the condition operators: whether a value of the request matches one of the policy.
 var comparisons = map[string]func(has, want string) bool{
-	"Bool":            strings.EqualFold,
-	"StringEquals":    func(has, want string) bool { return has == want },
-	"StringLike":      func(has, want string) bool { return wildcard(want, has) },
-	"StringNotEquals": func(has, want string) bool { return has != want },
+	"Bool":         strings.EqualFold,
+	"StringEquals": func(has, want string) bool { return has == want },
+	"StringLike":   func(has, want string) bool { return wildcard(want, has) },
 	"NumericLessThan": func(has, want string) bool {
 		a, err1 := strconv.ParseFloat(has, 64)
 		b, err2 := strconv.ParseFloat(want, 64)
@@ -183,11 +182,14 @@ var comparisons = map[string]func(has, want string) bool{
 }
 
 func (q query) holds(operator, key string, values []string) bool {
+	if operator == "StringNotEquals" {
+		return !q.holds("StringEquals", key, values)
+	}
 	operator, all := strings.CutPrefix(operator, "ForAllValues:")
 	operator, ifExists := strings.CutSuffix(operator, "IfExists")
 	has := q.context[key]
 	if len(has) == 0 {
-		return all || ifExists || operator == "StringNotEquals"
+		return all || ifExists
 	}
 	one := func(h string) bool {
 		return slices.ContainsFunc(values, func(want string) bool { return comparisons[operator](h, want) })
