@@ -40,8 +40,8 @@ func awsEnvironment(t *testing.T, h *house, url string) string {
 			"Expiration": "2999-01-01T00:00:00Z"}`)
 	}))
 	t.Cleanup(container.Close)
-	h.env = append(h.env, "AWS_CONTAINER_CREDENTIALS_FULL_URI="+container.URL, "AWS_ENDPOINT_URL="+url, "AWS_REGION=eu-west-1",
-		"AWS_DEFAULT_REGION=eu-west-1", "AWS_PAGER=")
+	h.env = append(h.env, "AWS_CONTAINER_CREDENTIALS_FULL_URI="+container.URL, "AWS_ENDPOINT_URL="+url,
+		"AWS_REGION=eu-west-1", "AWS_DEFAULT_REGION=eu-west-1", "AWS_PAGER=")
 	if root := os.Getenv("PYENV_ROOT"); root != "" {
 		h.env = append(h.env, "PYENV_ROOT="+root)
 	} else if home, err := os.UserHomeDir(); err == nil && strings.Contains(aws, "/.pyenv/") {
@@ -50,8 +50,8 @@ func awsEnvironment(t *testing.T, h *house, url string) string {
 	return aws
 }
 
-// TestClientsAccountsFromNothing types the page for new accounts, with moto in the place of AWS. moto checks the form of
-// each policy, and keeps each account apart. TestDocs runs the commands of Broker that need a session.
+// TestClientsAccountsFromNothing types the page for new accounts, with moto in the place of AWS. moto checks the form
+// of each policy, and keeps the accounts apart. TestDocs runs the commands of Broker that need a session.
 func TestClientsAccountsFromNothing(t *testing.T) {
 	t.Parallel()
 	page, err := os.ReadFile(filepath.Join("..", "docs/accounts-from-nothing.md"))
@@ -78,7 +78,8 @@ func TestClientsAccountsFromNothing(t *testing.T) {
 			continue
 		}
 		typed := slices.DeleteFunc(typedIn(text), func(c string) bool {
-			return strings.HasPrefix(c, "broker ") && !strings.HasPrefix(c, "broker policy ") || c == "broker policy group > roles.json"
+			return strings.HasPrefix(c, "broker ") && !strings.HasPrefix(c, "broker policy ") ||
+				c == "broker policy group > roles.json"
 		})
 		commands += len(typed)
 		script := strings.Join(typed, "\n")
@@ -118,7 +119,8 @@ func TestClientsAccountsFromNothing(t *testing.T) {
 			t.Errorf("%s: AWS has %s", file, got)
 		}
 	}
-	if tags := h.ok(t, aws, "iam", "list-user-tags", "--user-name", "paul", "--profile", "security", "--query", "Tags"); !sameJSON(t, tags, "[]") {
+	tags := h.ok(t, aws, "iam", "list-user-tags", "--user-name", "paul", "--profile", "security", "--query", "Tags")
+	if !sameJSON(t, tags, "[]") {
 		t.Errorf("the user keeps the tags %s", tags)
 	}
 }
@@ -206,9 +208,7 @@ resource "aws_iam_group_policy" "people" {
 		must(t, os.WriteFile(filepath.Join(dir, name+".tf"), []byte(text), 0o600))
 	}
 	must(t, os.WriteFile(filepath.Join(dir, "main.tf"), []byte(main), 0o600))
-	config := filepath.Join(dir, "cli.tfrc")
-	must(t, os.WriteFile(config, fmt.Appendf(nil,
-		"provider_installation {\n  filesystem_mirror {\n    path = %q\n  }\n}\ndisable_checkpoint = true\n", mirror), 0o600))
+	config := writeMirrorConfig(t, dir, mirror)
 	run := func(args ...string) string {
 		t.Helper()
 		cmd := h.command(terraform, args...)
@@ -238,8 +238,8 @@ resource "aws_iam_group_policy" "people" {
 	}
 }
 
-// sameJSON compares two documents. In a policy, a list of one element means the same as the element alone, and the order
-// of a list means nothing.
+// sameJSON compares two documents. In a policy, a list of one element means the same as the element alone, and the
+// order of a list means nothing.
 func sameJSON(t *testing.T, a, b string) bool {
 	t.Helper()
 	var read [2]any
@@ -296,7 +296,8 @@ func TestClientsPolicyEvaluation(t *testing.T) {
 	printed := func(args ...string) json.RawMessage {
 		return json.RawMessage(h.ok(t, "broker", append([]string{"policy"}, args...)...))
 	}
-	everything := json.RawMessage(`{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}}`)
+	everything := json.RawMessage(
+		`{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}}`)
 	users := []json.RawMessage{printed("self-service"), printed("group", "222233334444:admin")}
 	reader := []json.RawMessage{everything, printed("read-only")}
 	const (
@@ -350,7 +351,8 @@ func TestClientsPolicyEvaluation(t *testing.T) {
 	assume(silent, plain).Policies = users[1:] // without the policy of the user, the trust policy refuses
 	assume(silent, plain, hasMFA, "true").Policies = users[:1]
 	assume(silent, plain, hasMFA, "true").Principal = "arn:aws:iam::333344445555:user/paul"
-	strict := printed("trust", "111122223333", "--mfa-age", "1h", "--external-id", "an-id", "--source-identity", "${aws:username}")
+	strict := printed("trust", "111122223333", "--mfa-age", "1h", "--external-id", "an-id",
+		"--source-identity", "${aws:username}")
 	assume(allowed, strict, hasMFA, "true", age, "3599", "sts:ExternalId", "an-id", "sts:SourceIdentity", "paul")
 	assume(silent, strict, hasMFA, "true", age, "3600", "sts:ExternalId", "an-id", "sts:SourceIdentity", "paul")
 	assume(silent, strict, hasMFA, "true", age, "3599", "sts:ExternalId", "another", "sts:SourceIdentity", "paul")
@@ -362,8 +364,8 @@ func TestClientsPolicyEvaluation(t *testing.T) {
 			r.Principal = "arn:aws:sts::444455556666:assumed-role/reader/paul"
 			r.Account, r.Policies, r.Context = "444455556666", reader[:policies], map[string]string{}
 			if action == "sts:AssumeRole" {
-				r.Trust = json.RawMessage(`{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "sts:AssumeRole",
-					"Principal": {"AWS": "arn:aws:iam::444455556666:role/reader"}}}`)
+				r.Trust = json.RawMessage(`{"Version": "2012-10-17", "Statement": {"Effect": "Allow",
+					"Action": "sts:AssumeRole", "Principal": {"AWS": "arn:aws:iam::444455556666:role/reader"}}}`)
 			}
 		}
 	}

@@ -23,7 +23,7 @@ func (p *program) policyCommand() *cli.Command {
 				Name:  "trust",
 				Usage: "print the trust policy of a role that needs MFA",
 				UsageText: "broker policy trust 111122223333\n" +
-					"broker policy trust 111122223333 --mfa-age 12h --source-identity '*'",
+					"broker policy trust 111122223333 --mfa-age 12h",
 				ArgsUsage: "[ACCOUNT]",
 				Description: "ACCOUNT is the account of the users, such as a security account (default: the account of the only\n" +
 					"source). Nothing is applied: give the policy to `aws iam create-role` or to Terraform.",
@@ -41,7 +41,7 @@ func (p *program) policyCommand() *cli.Command {
 				Name:  "group",
 				Usage: "print the policy with which users assume their roles",
 				UsageText: "broker policy group\n" +
-					"broker policy group prod 222233334444:allow-admin-from-security-account",
+					"broker policy group prod 222233334444:team/admin",
 				ArgsUsage: "[PROFILE|ARN|ACCOUNT:ROLE]…",
 				Description: "Without arguments, the policy allows the roles of all profiles. Of a profile with several roles, it allows\n" +
 					"the first: the others are assumed from that role.",
@@ -51,10 +51,10 @@ func (p *program) policyCommand() *cli.Command {
 			},
 			{
 				Name:      "self-service",
-				Usage:     "print the policy with which users manage their keys and MFA devices",
+				Usage:     "print the policy for users to manage their key and MFA",
 				UsageText: "broker policy self-service\nbroker policy self-service --format terraform",
-				Description: "Without MFA, a user can only open an MFA session. A user with the tag `" + policy.EnrollTag + "` = `true` can also enroll\n" +
-					"a device: set it for the first device, and remove it then.",
+				Description: "Without MFA, a user can only open an MFA session. A user with the tag `" + policy.EnrollTag +
+					"` = `true` can\nalso enroll a device: set it for the first device, and remove it then.",
 				Flags: []cli.Flag{partitionFlag(), formatFlag()},
 				Action: func(c *cli.Context) error {
 					of, err := p.policyPartition(c)
@@ -89,11 +89,13 @@ func (p *program) policyCommand() *cli.Command {
 var policyFormats = []string{"json", "terraform"}
 
 func partitionFlag() cli.Flag {
-	return &cli.StringFlag{Name: "partition", Usage: "write ARNs of the partition `ID` (default: that of the only source, or aws)"}
+	return &cli.StringFlag{Name: "partition",
+		Usage: "write ARNs of the partition `ID` (default: that of the only source, or aws)"}
 }
 
 func formatFlag() cli.Flag {
-	return &cli.StringFlag{Name: "format", Usage: "print `FORMAT`: json, or terraform for a data source", Value: policyFormats[0]}
+	return &cli.StringFlag{Name: "format", Value: policyFormats[0],
+		Usage: "print `FORMAT`: json, or terraform for a data source"}
 }
 
 func (p *program) policyTrust(c *cli.Context) error {
@@ -174,8 +176,8 @@ func (p *program) withRoles(set *profiles.Set) (names []string, err error) {
 			continue
 		}
 		if source != "" && chain.Source.Name != source {
-			return nil, fault.New(fault.Usage, "there are profiles of %s and of %s, whose users may be in different groups",
-				source, chain.Source.Name).WithHint("broker policy group %s", s.Name)
+			return nil, fault.New(fault.Usage, "there are profiles of %s and of %s, whose users may be in different "+
+				"groups", source, chain.Source.Name).WithHint("broker policy group %s", s.Name)
 		}
 		source = chain.Source.Name
 		names = append(names, s.Name)

@@ -104,8 +104,8 @@ func TestBadValues(t *testing.T) {
 	if err := trust(func(*Trusting) {}); err != nil {
 		t.Fatal(err)
 	}
-	for _, bad := range []string{"", "*", "11112222333", "1111222233334", "11112222333x", "111122223333:root", "１１１１２２２２３３３３",
-		"111122223333\n", `111122223333", "*`} {
+	for _, bad := range []string{"", "*", "11112222333", "1111222233334", "11112222333x", "111122223333:root",
+		"１１１１２２２２３３３３", "111122223333\n", `111122223333", "*`} {
 		if trust(func(g *Trusting) { g.Account = bad }) == nil {
 			t.Errorf("account %q is accepted", bad)
 		}
@@ -123,7 +123,8 @@ func TestBadValues(t *testing.T) {
 			t.Errorf("external ID %q is accepted", bad)
 		}
 	}
-	for _, bad := range []string{"p", "p*", "**", "p?l", "${aws:userid}", "${aws:username}x", "a b", "a/b", strings.Repeat("x", 65)} {
+	for _, bad := range []string{"p", "p*", "**", "p?l", "${aws:userid}", "${aws:username}x", "a b", "a/b",
+		strings.Repeat("x", 65)} {
 		if trust(func(g *Trusting) { g.SourceIdentity = bad }) == nil {
 			t.Errorf("source identity %q is accepted", bad)
 		}

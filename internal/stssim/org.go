@@ -155,8 +155,14 @@ func (org *Organization) read(section *ini.Section) error {
 		org.Accounts = append(org.Accounts, Account{Name: name, ID: values.take("id"), Partition: values.take("partition"),
 			Management: values.takeBool("management"), Suspended: values.takeBool("suspended")})
 	case "user":
-		user := User{Account: values.take("account"), Name: name, Deny: values.takeList("deny"), DenyWithoutMFA: values.takeList("deny_without_mfa"),
-			Policies: values.takePolicies("policies"), Tags: values.takeList("tags")}
+		user := User{
+			Account:        values.take("account"),
+			Name:           name,
+			Deny:           values.takeList("deny"),
+			DenyWithoutMFA: values.takeList("deny_without_mfa"),
+			Policies:       values.takePolicies("policies"),
+			Tags:           values.takeList("tags"),
+		}
 		if key := (AccessKey{ID: values.take("access_key_id"), Secret: values.take("secret_access_key")}); key.ID != "" {
 			user.Keys = []AccessKey{key}
 		}

@@ -26,7 +26,8 @@ user = paul
 seed = BROKERDEMOSEEDBROKERDEMOSEEDBROKERDEMOSEEDBROKERDEMOSEEDBROKERDE
 [role open]
 accounts = dev
-trust_policy = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::111122223333:root"}, "Action": "sts:AssumeRole"}]}
+trust_policy = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole",
+ "Principal": {"AWS": "arn:aws:iam::111122223333:root"}}]}
 [role closed]
 accounts = dev
 trust = arn:aws:iam::111122223333:root
@@ -41,7 +42,8 @@ trust = arn:aws:iam::111122223333:root
 	}
 	c := caller{sim: sim, keys: keysOf(org.User("security", "paul").Keys[0])}
 	assume := func(role string, more ...string) reply {
-		return c.call("AssumeRole", append([]string{"RoleArn", "arn:aws:iam::222233334444:role/" + role, "RoleSessionName", "test"}, more...)...)
+		arn := "arn:aws:iam::222233334444:role/" + role
+		return c.call("AssumeRole", append([]string{"RoleArn", arn, "RoleSessionName", "test"}, more...)...)
 	}
 	assume("open").want(t, "", "")
 	assume("closed").want(t, "AccessDenied", "with an explicit deny in an identity-based policy")
@@ -62,8 +64,10 @@ trust = arn:aws:iam::111122223333:root
 // TestPoliciesThatAreNotSimulated: a rule that would have no effect is an error.
 func TestPoliciesThatAreNotSimulated(t *testing.T) {
 	const (
+		root     = "arn:aws:iam::111122223333:root"
 		identity = `{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "*", "Resource": "*"}}`
-		trust    = `{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "*", "Principal": {"AWS": "arn:aws:iam::111122223333:root"}}}`
+		trust    = `{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "*", "Principal": {"AWS": "` + root +
+			`"}}}`
 	)
 	for text, isTrust := range map[string]bool{identity: false, trust: true} {
 		if _, err := parsePolicies([]string{text}, isTrust); err != nil {
@@ -82,11 +86,12 @@ func TestPoliciesThatAreNotSimulated(t *testing.T) {
 			}
 		}
 	}
-	if _, err := parsePolicies([]string{strings.Replace(identity, `"Action"`, `"Conditions": {}, "Action"`, 1)}, false); err == nil {
+	misspelled := strings.Replace(identity, `"Action"`, `"Conditions": {}, "Action"`, 1)
+	if _, err := parsePolicies([]string{misspelled}, false); err == nil {
 		t.Error("a misspelled condition is accepted")
 	}
 	for _, principal := range []string{"*", "111122223333", "arn:aws:iam::*:root"} {
-		if _, err := parsePolicies([]string{strings.Replace(trust, "arn:aws:iam::111122223333:root", principal, 1)}, true); err == nil {
+		if _, err := parsePolicies([]string{strings.Replace(trust, root, principal, 1)}, true); err == nil {
 			t.Errorf("the principal %q is accepted", principal)
 		}
 	}
@@ -123,7 +128,8 @@ func TestConditions(t *testing.T) {
 			t.Errorf("%s %s %s: %v", tt.operator, tt.key, tt.value, got)
 		}
 	}
-	if !q.holds("ForAllValues:StringEquals", "tags", []string{"b", "a"}) || q.holds("StringNotEquals", "name", []string{"x", "paul"}) {
+	if !q.holds("ForAllValues:StringEquals", "tags", []string{"b", "a"}) ||
+		q.holds("StringNotEquals", "name", []string{"x", "paul"}) {
 		t.Error("several values")
 	}
 	for value, want := range map[string]string{"a": "a", "${Name}/x": "paul/x", "${a": "${a"} {
