@@ -327,15 +327,15 @@ func TestClientsPolicyEvaluation(t *testing.T) {
 		add(allowed, "iam:"+action, self, hasMFA, "true")
 		add(silent, "iam:"+action, other, hasMFA, "true")
 	}
-	for action, of := range map[string]string{"iam:CreateVirtualMFADevice": device, "iam:EnableMFADevice": self} {
+	for action, of := range map[string]string{
+		"iam:CreateVirtualMFADevice": device, "iam:DeleteVirtualMFADevice": device, "iam:EnableMFADevice": self,
+	} {
 		add(denied, action, of)
 		add(denied, action, of, mayEnrol, "false")
 		add(allowed, action, of, mayEnrol, "true")
 		add(allowed, action, of, hasMFA, "true")
 		add(silent, action, strings.Replace(of, "paul", "robot", 1), mayEnrol, "true")
 	}
-	add(denied, "iam:DeleteVirtualMFADevice", device, mayEnrol, "true")
-	add(allowed, "iam:DeleteVirtualMFADevice", device, hasMFA, "true")
 	add(allowed, "iam:ListMFADevices", self)
 	add(silent, "iam:TagUser", self, hasMFA, "true")
 	add(denied, "iam:TagUser", self)

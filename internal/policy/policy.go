@@ -182,7 +182,8 @@ func SelfService(of string) (Document, error) {
 	}
 	user := []string{"arn:" + of + ":iam::*:user/" + ownName}
 	device := []string{"arn:" + of + ":iam::*:mfa/" + ownName + "*"}
-	enroll := []string{"iam:CreateVirtualMFADevice", "iam:EnableMFADevice"}
+	// AWS deletes only a device that belongs to no user, such as that of an enrollment that was interrupted.
+	enroll := []string{"iam:CreateVirtualMFADevice", "iam:DeleteVirtualMFADevice", "iam:EnableMFADevice"}
 	withoutMFA := map[string][]string{mfaPresent: {"false"}}
 	return document(maxSize,
 		Statement{
@@ -211,7 +212,7 @@ func SelfService(of string) (Document, error) {
 		Statement{
 			Sid:       "DenyAllWithoutMFA",
 			Effect:    "Deny",
-			NotAction: append(enroll, "iam:ListMFADevices", "sts:GetSessionToken"),
+			NotAction: append(slices.Clone(enroll), "iam:ListMFADevices", "sts:GetSessionToken"),
 			Resource:  []string{"*"},
 			Condition: Condition{"BoolIfExists": withoutMFA},
 		},

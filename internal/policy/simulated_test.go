@@ -286,7 +286,12 @@ func TestPlainKeyCannotEnroll(t *testing.T) {
 				org.Devices = nil
 			}
 		})
-		err := a.enroll(paulKeys(), "paul-new")
+		// An enrollment that is interrupted deletes its device, and begins again.
+		_, err := a.CreateDevice(context.Background(), paulKeys(), anywhere, "paul-old")
+		want(t, tt.what+": create", err, tt.denied)
+		err = a.DeleteDevice(context.Background(), paulKeys(), anywhere, "arn:aws:iam::111122223333:mfa/paul-old")
+		want(t, tt.what+": delete", err, tt.denied)
+		err = a.enroll(paulKeys(), "paul-new")
 		want(t, tt.what, err, tt.denied)
 		if err == nil {
 			keys := a.session("arn:aws:iam::111122223333:mfa/paul-new")
