@@ -14,7 +14,8 @@ build = CGO_ENABLED=$(CGO_ENABLED) $(GO) build -trimpath -buildvcs=$(vcs) -tags 
 # The directory and the versions of the npm tools that `make test-clients` runs; they are outside of this tree.
 export BROKER_CLIENTS ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/broker-clients
 npm_packages := serverless@3.40.0 osls@4.3.1 aws-sdk@2.1693.0 aws-cdk@2.1148.1 \
-	@aws-sdk/client-sts@3.1169.0 @aws-sdk/credential-providers@3.1169.0 aws-crt@1.33.2
+	@aws-sdk/client-sts@3.1169.0 @aws-sdk/credential-providers@3.1169.0 aws-crt@1.33.2 \
+	@cloud-copilot/iam-simulate@0.1.173
 moto := moto[server]==5.2.1
 
 # How long `make soak` takes.

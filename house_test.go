@@ -269,6 +269,8 @@ func TestForbiddenImports(t *testing.T) {
 		{"broker/internal/accounts", "broker/internal/profiles", "a map says which roles exist, and nothing about the files"},
 		{"broker/internal/accounts", sdk, "its callers pass the list of AWS Organizations to it"},
 		{"broker/internal/accounts", "net", "only git fetches"},
+		{"broker/internal/policy", "broker/internal/profiles", "its callers say which roles and accounts"},
+		{"broker/internal/policy", sdk, "it prints policies, and applies none"},
 		{"broker/internal/foreign", keyring, "it names the keyrings of other tools; the vault process opens them"},
 		{"broker/internal/foreign", "broker/internal/vault/process", "it names the keyrings of other tools"},
 		{"broker/internal/daemon", "broker/internal/foreign", "the daemon serves the result of an import of other tools' settings"},

@@ -410,7 +410,7 @@ func (h *house) commandTree(t *testing.T) []string {
 			word, _, _ := strings.Cut(strings.TrimSpace(line), "\t")
 			below = append(below, word)
 		}
-		groups := []string{"mfa", "profiles", "keyring", "service", "log"}
+		groups := []string{"mfa", "profiles", "keyring", "service", "log", "policy"}
 		if len(path) > 0 && !slices.Contains(groups, path[len(path)-1]) {
 			leaves = append(leaves, strings.Join(path, " "))
 			return
@@ -448,7 +448,8 @@ func TestEveryCommandWhileLocked(t *testing.T) {
 		"deny": {prod}, "lock": {}, "log": {}, "log verify": {}, "log who": nil, "logout": {}, "unpublish": {}, "status": {}, "explain": {prod}, "version": {}, "help": {},
 		"completion":   {"bash"},
 		"keyring list": {}, "config": {"list"}, "profiles trust": {"--list"}, "list": {}, "profiles list": {}, "profiles show": {prod},
-		"profiles link":  {"--all", "--dry-run"},
+		"profiles link": {"--all", "--dry-run"},
+		"policy trust":  {}, "policy group": {}, "policy self-service": {}, "policy read-only": {},
 		"service status": {},
 		// Commands that the test does not run: they would prompt, wait or leave something behind.
 		"unlock": nil, "daemon": nil, "profiles unlink": nil, "profiles alias": nil, "profiles generate": nil,

@@ -49,7 +49,8 @@ func startServer(t *testing.T, dir, name string, args ...string) {
 	must(t, err)
 	cmd := exec.Command(name, args...)
 	cmd.Stdout, cmd.Stderr, cmd.Dir = log, log, dir // moto writes its recording there
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "AWS_CONFIG_FILE=/dev/null", "AWS_SHARED_CREDENTIALS_FILE=/dev/null"}
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "AWS_CONFIG_FILE=/dev/null",
+		"AWS_SHARED_CREDENTIALS_FILE=/dev/null", "MOTO_IAM_LOAD_MANAGED_POLICIES=true"}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	must(t, cmd.Start())
 	t.Cleanup(func() {

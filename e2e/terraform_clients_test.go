@@ -31,6 +31,16 @@ func awsProvider() string {
 	return ""
 }
 
+// writeMirrorConfig writes the CLI configuration with which Terraform takes its provider from a directory.
+func writeMirrorConfig(t *testing.T, dir, mirror string) string {
+	t.Helper()
+	file := filepath.Join(dir, "cli.tfrc")
+	text := fmt.Sprintf("provider_installation {\n  filesystem_mirror {\n    path = %q\n  }\n}\n"+
+		"disable_checkpoint = true\n", mirror)
+	must(t, os.WriteFile(file, []byte(text), 0o600))
+	return file
+}
+
 // TestClientsTerraform runs plan and apply with ten aliases of the AWS provider, each a process that asks its own
 // helper. No distribution has the provider. Where it is missing, only TestClientsTenAliases covers this.
 func TestClientsTerraform(t *testing.T) {
@@ -69,8 +79,7 @@ output "p%[1]d" { value = data.aws_caller_identity.p%[1]d.arn }
 `, i, clientRoles[i%len(clientRoles)].profile, h.sim.url, when)
 	}
 	must(t, os.WriteFile(filepath.Join(dir, "main.tf"), []byte(text), 0o600))
-	config := filepath.Join(dir, "cli.tfrc")
-	must(t, os.WriteFile(config, fmt.Appendf(nil, "provider_installation {\n  filesystem_mirror {\n    path = %q\n  }\n}\ndisable_checkpoint = true\n", mirror), 0o600))
+	config := writeMirrorConfig(t, dir, mirror)
 	run := func(args ...string) string {
 		t.Helper()
 		cmd := h.command(terraform, args...)

@@ -183,7 +183,8 @@ func (p *program) app() *cli.App {
 				p.loginCommand(), p.logoutCommand(), p.publishCommand(), p.unpublishCommand(), p.statusCommand(),
 				p.allowCommand(), p.denyCommand(), p.elevateCommand(), p.lockCommand(), p.unlockCommand(),
 				p.logCommand()),
-			inGroup("Profiles", p.listCommand("broker list"), p.explainCommand(), p.profilesCommand()),
+			inGroup("Profiles", p.listCommand("broker list"), p.explainCommand(), p.profilesCommand(),
+				p.policyCommand()),
 			inGroup("Daemon", p.daemonCommand(), p.serviceCommand(), p.versionCommand(), p.helpCommand()),
 		),
 	}

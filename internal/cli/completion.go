@@ -11,6 +11,7 @@ import (
 
 	"broker/internal/fault"
 	"broker/internal/foreign"
+	"broker/internal/partition"
 	"broker/internal/profiles"
 	"broker/internal/vault"
 )
@@ -163,6 +164,10 @@ func (p *program) completeValues(c *cli.Command, option string) {
 		p.completeNames(false)
 	case option == "from" && c.Name == "import":
 		values = strings.Split(foreign.Names(), ", ")
+	case option == "format" && c.Name != "export":
+		values = policyFormats
+	case option == "partition":
+		values = partition.IDs()
 	case option == "from":
 		values = vault.Backends()
 	}

@@ -36,6 +36,7 @@ var lockClasses = map[string]whileLocked{
 	"config get": works, "config set": works, "config unset": works, "config list": works, "profiles trust": works,
 	"list": works, "profiles list": works, "profiles show": works, "profiles alias": works,
 	"profiles link": works, "profiles unlink": works, "profiles generate": works, "profiles sync": works,
+	"policy trust": works, "policy group": works, "policy self-service": works, "policy read-only": works,
 	"service install": works, "service uninstall": works, "service status": works, "service restart": works,
 	"service stop": works,
 	"daemon":       works,

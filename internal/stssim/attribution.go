@@ -1,7 +1,6 @@
 package stssim
 
 import (
-	"bytes"
 	"encoding/json"
 	"net/http"
 	"slices"
@@ -166,26 +165,9 @@ func (p *principal) limited(c *call) *apiError {
 	return refusal
 }
 
-// statement is a statement of a policy.
-type statement struct {
-	Effect string
-	Action oneOrMany[string]
-}
-
 // statementsOf reads a policy that packedSize accepted.
 func statementsOf(policy []byte) []statement {
 	var document struct{ Statement oneOrMany[statement] }
 	_ = json.Unmarshal(policy, &document)
 	return document.Statement
-}
-
-// oneOrMany is a list in which a single element may stand without brackets.
-type oneOrMany[T any] []T
-
-func (l *oneOrMany[T]) UnmarshalJSON(text []byte) error {
-	if bytes.HasPrefix(text, []byte("[")) {
-		return json.Unmarshal(text, (*[]T)(l))
-	}
-	*l = make([]T, 1)
-	return json.Unmarshal(text, &(*l)[0])
 }

@@ -220,6 +220,9 @@ func (r *role) xml() roleXML {
 
 // trustPolicy returns the policy as an administrator would have written it, in JSON.
 func (r *role) trustPolicy() string {
+	if r.TrustPolicy != "" {
+		return r.TrustPolicy
+	}
 	type object = map[string]any
 	condition := object{}
 	if r.RequireMFA {

@@ -2,6 +2,7 @@ package stssim
 
 import (
 	_ "embed"
+	"encoding/json"
 	"fmt"
 	"os"
 	"regexp"
@@ -41,6 +42,9 @@ type User struct {
 	// DenyWithoutMFA is Deny for calls without MFA, as in AWS's example policy:
 	// https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_examples_aws_my-sec-creds-self-manage.html
 	DenyWithoutMFA []string
+	// Policies are identity policies, in JSON. With one, the user may only do what they allow.
+	Policies []string
+	Tags     []string // each KEY=VALUE, for the condition keys aws:PrincipalTag/KEY
 }
 
 // AccessKey is a long-lived access key.
@@ -68,6 +72,9 @@ type Role struct {
 	ExternalID         string   // trusts only callers that send this ID; empty requires none
 	MaxSessionDuration time.Duration
 	Deny               []string // as for a User
+	Policies           []string // as for a User
+	// TrustPolicy is the whole trust policy, in JSON. It replaces Trust, RequireMFA, ExternalID and what is refused.
+	TrustPolicy string
 
 	RefuseTags           bool // the trust policy does not allow sts:TagSession
 	RefuseSourceIdentity bool // nor sts:SetSourceIdentity
@@ -148,7 +155,14 @@ func (org *Organization) read(section *ini.Section) error {
 		org.Accounts = append(org.Accounts, Account{Name: name, ID: values.take("id"), Partition: values.take("partition"),
 			Management: values.takeBool("management"), Suspended: values.takeBool("suspended")})
 	case "user":
-		user := User{Account: values.take("account"), Name: name, Deny: values.takeList("deny"), DenyWithoutMFA: values.takeList("deny_without_mfa")}
+		user := User{
+			Account:        values.take("account"),
+			Name:           name,
+			Deny:           values.takeList("deny"),
+			DenyWithoutMFA: values.takeList("deny_without_mfa"),
+			Policies:       values.takePolicies("policies"),
+			Tags:           values.takeList("tags"),
+		}
 		if key := (AccessKey{ID: values.take("access_key_id"), Secret: values.take("secret_access_key")}); key.ID != "" {
 			user.Keys = []AccessKey{key}
 		}
@@ -168,6 +182,8 @@ func (org *Organization) read(section *ini.Section) error {
 			ExternalID:         values.take("external_id"),
 			MaxSessionDuration: values.takeDuration("max_session_duration"),
 			Deny:               values.takeList("deny"),
+			Policies:           values.takePolicies("policies"),
+			TrustPolicy:        values.take("trust_policy"),
 
 			RefuseTags:           values.takeBool("refuse_tags"),
 			RefuseSourceIdentity: values.takeBool("refuse_source_identity"),
@@ -211,6 +227,22 @@ func (v *values) takeList(key string) []string {
 		}
 	}
 	return list
+}
+
+// takePolicies reads one JSON document, or an array of them.
+func (v *values) takePolicies(key string) (texts []string) {
+	value := v.take(key)
+	if value == "" {
+		return nil
+	}
+	var list oneOrMany[json.RawMessage]
+	if err := json.Unmarshal([]byte(value), &list); err != nil {
+		v.fail(fmt.Errorf("%s: %w", key, err))
+	}
+	for _, text := range list {
+		texts = append(texts, string(text))
+	}
+	return texts
 }
 
 func (v *values) takeBool(key string) bool {
@@ -317,6 +349,9 @@ func (org *Organization) checkUser(user User, seen unique) error {
 			return err
 		}
 	}
+	if _, err := parsePolicies(user.Policies, false); err != nil {
+		return err
+	}
 	return seen.add("user " + user.Account + "/" + user.Name)
 }
 
@@ -343,6 +378,14 @@ func (org *Organization) checkRole(role Role, seen unique) error {
 	for _, arn := range role.Trust {
 		if !principalIDs.MatchString(arn) {
 			return fmt.Errorf("not the ARN of an account's root, a user or a role: %s", arn)
+		}
+	}
+	if _, err := parsePolicies(role.Policies, false); err != nil {
+		return err
+	}
+	if role.TrustPolicy != "" {
+		if _, err := parsePolicies([]string{role.TrustPolicy}, true); err != nil {
+			return err
 		}
 	}
 	// In IAM, role names are unique in an account whatever their paths are.

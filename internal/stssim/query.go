@@ -107,13 +107,21 @@ func (c *call) refused(action, resource string) *apiError {
 	return accessDenied("User: " + c.caller.arn + " is not authorized to perform: " + action + " on resource: " + resource)
 }
 
-// denied returns an error if a deny pattern of the caller forbids the call on resource.
+// denied returns an error if a deny pattern or the policies of the caller forbid the call on resource.
 func (c *call) denied(resource string) *apiError {
-	if !c.caller.denied(c.fullAction(), resource) {
-		return nil
+	said := c.identity(c.fullAction(), resource)
+	if c.caller.denied(c.fullAction(), resource) {
+		said = refused
 	}
 	refusal := c.notAuthorized(resource)
-	refusal.message += " with an explicit deny in an identity-based policy"
+	switch said {
+	case refused:
+		refusal.message += " with an explicit deny in an identity-based policy"
+	case silent:
+		refusal.message += " because no identity-based policy allows the " + c.fullAction() + " action"
+	default:
+		return nil
+	}
 	return refusal
 }
 

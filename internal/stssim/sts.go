@@ -71,7 +71,7 @@ func (w *world) getSessionToken(c *call) (any, *apiError) {
 		return nil, err
 	}
 	owner := *c.caller
-	owner.kind, owner.mfa = userSession, mfa
+	owner.kind, owner.mfa, owner.mfaAt = userSession, mfa, c.now
 	return struct{ Credentials credentialsXML }{w.open(&owner, length, c.now).xml()}, nil
 }
 
@@ -167,7 +167,7 @@ func (w *world) assumeRole(c *call) (any, *apiError) {
 	}
 	target := w.roles[arn]
 	// AWS does not say whether the trust policy refused, or the role does not exist.
-	if target == nil || !target.trusts(c, mfa || c.caller.mfa) || c.caller.kind == federatedKey {
+	if target == nil || !target.trusts(c, mfa) || c.caller.kind == federatedKey {
 		return nil, c.notAuthorized(arn)
 	}
 	if err := c.denied(arn); err != nil {
@@ -183,10 +183,13 @@ func (w *world) assumeRole(c *call) (any, *apiError) {
 		identity = inherited
 	}
 	transitive := slices.Concat(c.caller.transitive, tags.transitive)
-	if target.RefuseTags && len(tags.keys)+len(transitive) > 0 {
+	mayAlso := func(action string) bool {
+		return target.accepts(c, action, mfa) && c.identity(action, arn) == allowed
+	}
+	if len(tags.keys)+len(transitive) > 0 && !mayAlso("sts:TagSession") {
 		return nil, c.refused("sts:TagSession", arn)
 	}
-	if target.RefuseSourceIdentity && identity != "" {
+	if identity != "" && !mayAlso("sts:SetSourceIdentity") {
 		return nil, c.refused("sts:SetSourceIdentity", arn)
 	}
 	if err := known(policies, target.account); err != nil {
@@ -222,9 +225,12 @@ func (w *world) assumeRole(c *call) (any, *apiError) {
 	return result, nil
 }
 
-// trusts reports whether the role's trust policy allows the caller.
+// trusts reports whether the role's trust policy allows the caller; mfa says that the call has a code.
 func (r *role) trusts(c *call, mfa bool) bool {
-	if r.RequireMFA && !mfa {
+	if r.trustPolicies != nil {
+		return r.lets(c, "sts:AssumeRole", mfa)
+	}
+	if r.RequireMFA && !mfa && !c.caller.mfa {
 		return false
 	}
 	if r.ExternalID != "" && r.ExternalID != c.get("ExternalId") {
@@ -235,6 +241,18 @@ func (r *role) trusts(c *call, mfa bool) bool {
 		caller = c.caller.role.arn
 	}
 	return slices.Contains(r.Trust, caller) || slices.Contains(r.Trust, c.caller.account.arn("iam", "root"))
+}
+
+// accepts reports whether the role's trust policy allows what an AssumeRole of a trusted caller also does.
+func (r *role) accepts(c *call, action string, mfa bool) bool {
+	switch {
+	case r.trustPolicies != nil:
+		return r.lets(c, action, mfa)
+	case action == "sts:TagSession":
+		return !r.RefuseTags
+	default:
+		return !r.RefuseSourceIdentity
+	}
 }
 
 // policy checks the length of an inline session policy.

@@ -39,8 +39,11 @@ type user struct {
 	id      string
 	deny    []string
 	plain   []string // denied without MFA
-	created time.Time
-	keys    []*credential
+	// policies are the identity policies; nil allows everything.
+	policies []policy
+	tags     []string // each KEY=VALUE
+	created  time.Time
+	keys     []*credential
 }
 
 // role is the state of an IAM role.
@@ -51,6 +54,9 @@ type role struct {
 	id          string
 	created     time.Time
 	maxDuration time.Duration
+	// trustPolicies has one policy if the role has a TrustPolicy.
+	trustPolicies []policy
+	policies      []policy // the identity policies; nil allows everything
 }
 
 // credential is an access key with its secret: a long-lived key of a user, or a session.
@@ -93,6 +99,7 @@ type principal struct {
 	arn      string
 	userID   string
 	mfa      bool // aws:MultiFactorAuthPresent
+	mfaAt    time.Time
 	sourceID string
 	// transitive are the keys of the tags that roles assumed with the session inherit, in lower case.
 	transitive []string
@@ -156,8 +163,10 @@ func (w *world) addUser(u User, now time.Time) {
 		id:      stableID("AIDA", arn),
 		deny:    u.Deny,
 		plain:   u.DenyWithoutMFA,
+		tags:    u.Tags,
 		created: now,
 	}
+	added.policies, _ = parsePolicies(u.Policies, false) // checked
 	for _, key := range u.Keys {
 		w.addKey(added, key.ID, key.Secret, now).inactive = key.Inactive
 	}
@@ -185,7 +194,7 @@ func (w *world) addRole(r Role, now time.Time) {
 		r.MaxSessionDuration = time.Hour
 	}
 	arn := account.arn("iam", "role"+r.Path+r.Name)
-	w.roles[arn] = &role{
+	added := &role{
 		Role:        r,
 		account:     account,
 		arn:         arn,
@@ -193,6 +202,11 @@ func (w *world) addRole(r Role, now time.Time) {
 		created:     now,
 		maxDuration: r.MaxSessionDuration,
 	}
+	added.policies, _ = parsePolicies(r.Policies, false) // checked
+	if r.TrustPolicy != "" {
+		added.trustPolicies, _ = parsePolicies([]string{r.TrustPolicy}, true)
+	}
+	w.roles[arn] = added
 }
 
 // userNamed finds a user of an account, or returns nil.

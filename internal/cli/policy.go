@@ -1,0 +1,245 @@
+package cli
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"broker/internal/fault"
+	"broker/internal/partition"
+	"broker/internal/policy"
+	"broker/internal/profiles"
+)
+
+func (p *program) policyCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "policy",
+		Usage: "print the IAM policies that roles with MFA need, for review",
+		UsageText: "broker policy trust 111122223333 > trust.json\n" +
+			"broker policy group > group.json",
+		Subcommands: []*cli.Command{
+			{
+				Name:  "trust",
+				Usage: "print the trust policy of a role that needs MFA",
+				UsageText: "broker policy trust 111122223333\n" +
+					"broker policy trust 111122223333 --mfa-age 12h",
+				ArgsUsage: "[ACCOUNT]",
+				Description: "ACCOUNT is the account of the users, such as a security account (default: the account of the only\n" +
+					"source). Nothing is applied: give the policy to `aws iam create-role` or to Terraform.",
+				Flags: []cli.Flag{
+					spanFlag("mfa-age", "refuse sessions whose code is as old as this, such as `12h`", 0),
+					&cli.StringFlag{Name: "external-id", Usage: "require the external `ID`"},
+					&cli.StringFlag{Name: "source-identity",
+						Usage: "require the source identity `NAME`; '*' for any, '" + policy.UserName + "' for the user's own"},
+					&cli.StringSliceFlag{Name: "session-tag", Usage: "accept the session tag `KEY`; may be repeated"},
+					partitionFlag(), formatFlag(),
+				},
+				Action: p.policyTrust,
+			},
+			{
+				Name:  "group",
+				Usage: "print the policy with which users assume their roles",
+				UsageText: "broker policy group\n" +
+					"broker policy group prod 222233334444:team/admin",
+				ArgsUsage: "[PROFILE|ARN|ACCOUNT:ROLE]…",
+				Description: "Without arguments, the policy allows the roles of all profiles. Of a profile with several roles, it allows\n" +
+					"the first: the others are assumed from that role.",
+				Flags:        []cli.Flag{partitionFlag(), formatFlag()},
+				BashComplete: p.completeManyProfiles,
+				Action:       p.policyGroup,
+			},
+			{
+				Name:      "self-service",
+				Usage:     "print the policy for users to manage their key and MFA",
+				UsageText: "broker policy self-service\nbroker policy self-service --format terraform",
+				Description: "Without MFA, a user can only open an MFA session. A user with the tag `" + policy.EnrollTag +
+					"` = `true` can\nalso enroll a device: set it for the first device, and remove it then.",
+				Flags: []cli.Flag{partitionFlag(), formatFlag()},
+				Action: func(c *cli.Context) error {
+					of, err := p.policyPartition(c)
+					if err == nil {
+						err = none(c)
+					}
+					if err != nil {
+						return err
+					}
+					return p.printPolicy(c)(policy.SelfService(of))
+				},
+			},
+			{
+				Name:      "read-only",
+				Usage:     "print the policy that keeps a read-only role from assuming others",
+				UsageText: "broker policy read-only\nbroker policy read-only --format terraform",
+				Description: "Attach it to the read-only role of a production account, beside ReadOnlyAccess. Its sessions can then assume\n" +
+					"no other role, and change no user or role, whatever else is allowed.",
+				Flags: []cli.Flag{formatFlag()},
+				Action: func(c *cli.Context) error {
+					if err := none(c); err != nil {
+						return err
+					}
+					return p.printPolicy(c)(policy.ReadOnly())
+				},
+			},
+		},
+	}
+}
+
+// policyFormats are the values of --format.
+var policyFormats = []string{"json", "terraform"}
+
+func partitionFlag() cli.Flag {
+	return &cli.StringFlag{Name: "partition",
+		Usage: "write ARNs of the partition `ID` (default: that of the only source, or aws)"}
+}
+
+func formatFlag() cli.Flag {
+	return &cli.StringFlag{Name: "format", Value: policyFormats[0],
+		Usage: "print `FORMAT`: json, or terraform for a data source"}
+}
+
+func (p *program) policyTrust(c *cli.Context) error {
+	if c.Args().Len() > 1 {
+		_, err := one(c, "account")
+		return err
+	}
+	of, account, err := p.home()
+	if err != nil {
+		return err
+	}
+	if c.Args().Present() {
+		account = c.Args().First()
+	}
+	if account == "" {
+		return fault.New(fault.Usage, "%s needs the account of the users: there is not exactly one source with an ARN",
+			named(c)).WithHint("%s 111122223333", typed(c))
+	}
+	if c.IsSet("partition") {
+		of = c.String("partition")
+	}
+	return p.printPolicy(c)(policy.Trust(policy.Trusting{
+		Partition:      of,
+		Account:        account,
+		MFAAge:         spanOf(c, "mfa-age"),
+		ExternalID:     c.String("external-id"),
+		SourceIdentity: c.String("source-identity"),
+		Tags:           c.StringSlice("session-tag"),
+	}))
+}
+
+func (p *program) policyGroup(c *cli.Context) error {
+	of, err := p.policyPartition(c)
+	if err != nil {
+		return err
+	}
+	set, err := p.set()
+	if err != nil {
+		return err
+	}
+	args := c.Args().Slice()
+	if len(args) == 0 {
+		if args, err = p.withRoles(set); err != nil {
+			return err
+		}
+	}
+	var arns []string
+	for _, arg := range args {
+		role := arg
+		if !accountRole.MatchString(arg) && !strings.HasPrefix(arg, "arn:") {
+			if role, err = firstRole(set, arg); err != nil {
+				return err
+			}
+		}
+		arn, err := policy.CheckRole(of, role)
+		if err != nil {
+			return fault.New(fault.Usage, "%.120q %w", role, err).WithHint("%s --help", typed(c))
+		}
+		arns = append(arns, arn)
+	}
+	if len(arns) == 0 {
+		return fault.New(fault.Usage, "there is no profile with a role").WithHint("%s ACCOUNT:ROLE", typed(c))
+	}
+	return p.printPolicy(c)(policy.Group(arns))
+}
+
+// withRoles returns the profiles that lead to a role, all from one source. A profile that is wrong is left out, with a
+// warning.
+func (p *program) withRoles(set *profiles.Set) (names []string, err error) {
+	var source string
+	for _, s := range set.List() {
+		if s.Kind != profiles.KindRole {
+			continue
+		}
+		chain, err := set.Resolve(s.Name)
+		if err != nil {
+			p.warn([]string{"left out: " + s.Name + ": " + fault.Of(err).Error()})
+			continue
+		}
+		if source != "" && chain.Source.Name != source {
+			return nil, fault.New(fault.Usage, "there are profiles of %s and of %s, whose users may be in different "+
+				"groups", source, chain.Source.Name).WithHint("broker policy group %s", s.Name)
+		}
+		source = chain.Source.Name
+		names = append(names, s.Name)
+	}
+	return names, nil
+}
+
+// firstRole returns the role that a profile's user assumes.
+func firstRole(set *profiles.Set, typed string) (string, error) {
+	name, err := set.Find(typed)
+	if err != nil {
+		return "", err
+	}
+	chain, err := set.Resolve(name)
+	switch {
+	case err != nil:
+		return "", err
+	case len(chain.Roles) == 0:
+		return "", fault.New(fault.Usage, "%s has no role", name).WithHint("broker profiles show %s", name)
+	}
+	return chain.Roles[0].ARN, nil
+}
+
+// policyPartition returns the partition of the ARNs that a command writes.
+func (p *program) policyPartition(c *cli.Context) (string, error) {
+	if c.IsSet("partition") {
+		return c.String("partition"), nil
+	}
+	of, _, err := p.home()
+	return of, err
+}
+
+// home returns the partition and the account of the only source. Without one they are "aws" and "".
+func (p *program) home() (of, account string, err error) {
+	set, err := p.set()
+	if err != nil {
+		return "", "", err
+	}
+	sources := set.Sources()
+	if len(sources) != 1 {
+		return partition.Default, "", nil
+	}
+	of, account = profiles.Chain{Source: sources[0]}.Account()
+	return of, account, nil
+}
+
+// printPolicy returns what prints a policy in the format of the flag.
+func (p *program) printPolicy(c *cli.Context) func(policy.Document, error) error {
+	return func(d policy.Document, err error) error {
+		format := c.String("format")
+		if !slices.Contains(policyFormats, format) {
+			return fault.New(fault.Usage, "%.30q is not a format: it is json or terraform", format).
+				WithHint("%s --format terraform", typed(c))
+		}
+		if err != nil {
+			return fault.New(fault.Usage, "%w", err).WithHint("%s --help", typed(c))
+		}
+		text := d.JSON()
+		if format == "terraform" {
+			text = d.Terraform(strings.ReplaceAll(c.Command.Name, "-", "_"))
+		}
+		p.raw(strings.TrimSuffix(string(text), "\n"))
+		return nil
+	}
+}
