@@ -182,8 +182,8 @@ func (c *Credentials) Sealed() session.Credentials {
 	}
 }
 
-// In putRequest, adoptRequest, seedRequest, openRequest, keyRequest, deviceRequest, signing, sealRequest and withPassphrase
-// the secrets of the caller enter a request.
+// In putRequest, adoptRequest, seedRequest, openRequest, keyRequest, deviceRequest, signing, sealRequest and
+// withPassphrase the secrets of the caller enter a request.
 
 func putRequest(key Key, endpoint profiles.Endpoint, verify bool) *Request {
 	return &Request{Op: OpPut, Source: key.Name, KeyID: key.AccessKeyID, SecretKey: key.Secret.Reveal(),
