@@ -53,9 +53,7 @@ func (d *Daemon) rotate(ctx context.Context, c call) error {
 	case wire.RotateResume:
 		err = d.rotator.Resume(ctx, name, s)
 	case wire.RotateUndo:
-		if err = d.rotator.Undo(ctx, name, s); err == nil {
-			lines = []string{"the old key is in use again, and the new one is deleted"}
-		}
+		err = d.rotator.Undo(ctx, name, s)
 	case wire.RotatePlan:
 		lines, err = d.rotator.Plan(ctx, name, s, profiles.FormatDuration(grace))
 	default:
@@ -65,7 +63,7 @@ func (d *Daemon) rotate(ctx context.Context, c call) error {
 		return err
 	}
 	if lines == nil {
-		state, err := d.rotator.State(name)
+		state, err := d.rotator.State(name, s)
 		if err != nil {
 			return err
 		}

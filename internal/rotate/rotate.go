@@ -258,15 +258,16 @@ func (r *Rotator) Plan(ctx context.Context, source string, s Source, grace strin
 }
 
 // State says where the rotation of a source is, in a line for people.
-func (r *Rotator) State(source string) (string, error) {
+func (r *Rotator) State(source string, s Source) (string, error) {
 	rot, err := r.records.get(source)
-	if errors.Is(err, errNone) {
-		return "no rotation is pending", nil
+	if err == nil {
+		return rot.state(), nil
 	}
-	if err != nil {
+	if !errors.Is(err, errNone) {
 		return "", err
 	}
-	return rot.state(), nil
+	id, err := s.InUse()
+	return "the rotation has ended, and the key " + secret.Tail(id) + " is in use", err
 }
 
 // Resume continues a rotation that has stopped, or an Undo.
