@@ -29,7 +29,7 @@ var lockClasses = map[string]whileLocked{
 
 	"deny": works, "lock": works, "unlock": works, "logout": works, "unpublish": works,
 	"log who": works, "log verify": works,
-	"status": works, "explain": works, "version": works, "help": works, "completion": works,
+	"status": works, "doctor": works, "explain": works, "version": works, "help": works, "completion": works,
 	// The error of unlock about a keyring that does not answer refers to this command.
 	"keyring list": works,
 	// These change only files, and get from the daemon what they need from AWS.
