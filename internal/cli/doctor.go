@@ -112,6 +112,10 @@ func (p *program) examine(ctx context.Context, deep bool) *examination {
 			found = []finding{{Level: fine, Text: c.well}}
 		}
 		for _, f := range found {
+			again := func(o finding) bool { return o.Command == f.Command }
+			if isChmod(f.Command) && slices.ContainsFunc(x.findings, again) {
+				continue // two checks found the same permission
+			}
 			f.Group = c.group
 			x.findings = append(x.findings, f)
 		}
@@ -191,6 +195,9 @@ func (x *examination) fix(ctx context.Context, yes bool) (ran bool, err error) {
 	x.say("\n--fix runs")
 	for _, command := range commands {
 		x.raw("  " + command.Shown())
+	}
+	if !yes && !hasTerminal() {
+		return false, fault.New(fault.NotConfirmed, "there is no terminal to ask on").WithHint("broker doctor --fix --yes")
 	}
 	if !yes {
 		if err := x.confirm(ctx, "Run "+plural(len(commands), "command")+"?"); err != nil {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -36,8 +38,8 @@ func failed(of level, err error) finding {
 	return finding{Level: of, Text: f.Error(), Command: f.Hint, safe: isChmod(f.Hint)}
 }
 
-// isChmod reports whether a command only takes permissions away from others.
-func isChmod(command fault.Hint) bool { return strings.HasPrefix(string(command), "chmod go") }
+// isChmod reports whether a command changes the mode of a file that is yours.
+func isChmod(command fault.Hint) bool { return strings.HasPrefix(string(command), "chmod ") }
 
 // findingsOf returns troubles as findings.
 func findingsOf(of level, safe bool, list []trouble) (found []finding) {
@@ -58,7 +60,10 @@ func editAt(at profiles.Origin) fault.Hint {
 // checkFiles reports what is wrong in the text of the registry and the AWS files.
 func (x *examination) checkFiles(context.Context) (found []finding) {
 	if x.err != nil {
-		return []finding{failed(bad, x.err)}
+		found = append(found, failed(bad, x.err))
+	}
+	if x.set == nil {
+		return found
 	}
 	for _, w := range x.set.Warnings() {
 		if w.Origin.Line == 0 && x.isExposed(w.Origin.File) {
@@ -67,7 +72,10 @@ func (x *examination) checkFiles(context.Context) (found []finding) {
 		found = append(found, finding{Level: risky, Text: w.String(), Command: editAt(w.Origin)})
 	}
 	if path := x.settings.Route(emptyEnv).CABundle; path != "" {
-		found = append(found, findingsOf(bad, false, bundleTrouble(path))...)
+		for _, f := range findingsOf(bad, false, bundleTrouble(path)) {
+			f.Command = cmp.Or(f.Command, fault.Hintf("broker config set ca_bundle FILE"))
+			found = append(found, f)
+		}
 	}
 	if _, err := x.readDocument(profiles.RecordsDocument); err != nil && !errors.Is(err, record.ErrRefused) {
 		found = append(found, failed(bad, err))
@@ -82,12 +90,7 @@ func (x *examination) isExposed(path string) bool {
 
 // checkPermissions reports files and directories that others can change, and secrets that others can read.
 func (x *examination) checkPermissions(context.Context) (found []finding) {
-	add := func(f finding) {
-		same := func(o finding) bool { return o.Command == f.Command }
-		if !slices.ContainsFunc(found, same) && !slices.ContainsFunc(x.findings, same) {
-			found = append(found, f)
-		}
-	}
+	add := func(f finding) { found = append(found, f) }
 	for _, dir := range []struct {
 		path string
 		deny fs.FileMode
@@ -250,7 +253,14 @@ func (x *examination) checkProfiles(context.Context) (found []finding) {
 		_, err := x.set.Resolve(s.Name)
 		f := failed(of, err)
 		if f.Command == "" {
-			f.Command = editAt(s.Origin)
+			at := s.Origin
+			if rest, ok := strings.CutPrefix(f.Text, at.File+":"); ok { // the line of the value, not of the section
+				number, _, _ := strings.Cut(rest, ":")
+				if line, err := strconv.Atoi(number); err == nil {
+					at.Line = line
+				}
+			}
+			f.Command = editAt(at)
 		}
 		f.Text, f.safe = under(s.Name, f.Text), false
 		found = append(found, f)
@@ -277,22 +287,45 @@ func (x *examination) checkLinked(context.Context) (found []finding) {
 		}
 		others := map[string][]string{} // text to tools
 		for _, v := range x.set.Tools(s.Name, os.Getenv) {
-			// The AWS CLI stands for the tools that can ask credproc. Others need a variable, or another delivery.
-			if v.From == profiles.FromElse || v.From == profiles.FromNobody && v.Tool == "AWS CLI" {
+			// The AWS CLI stands for the tools that can ask credproc. Others need a variable, or another delivery. If it
+			// refuses the file, checkFiles has the line.
+			fails := v.From == profiles.FromNobody && v.Tool == "AWS CLI" && !strings.HasPrefix(v.Text, "refuses")
+			if v.From == profiles.FromElse || fails {
 				others[v.Text] = append(others[v.Text], v.Tool)
 			}
 		}
 		for _, text := range slices.Sorted(maps.Keys(others)) {
-			f := finding{Level: bad, Text: fmt.Sprintf("%s: %s: %s", s.Name, strings.Join(others[text], ", "), text)}
-			if at, ok := x.set.KeysOf(s.Name); ok {
-				f.Command = editAt(at)
-			} else {
-				f.Command, f.safe = fault.Hintf("broker profiles link %s", s.Name), true
+			link := fault.Hintf("broker profiles link %s", s.Name)
+			tools, text := strings.Join(others[text], ", "), strings.TrimSuffix(text, "; "+string(link))
+			f := finding{Level: bad, Text: s.Name + ": " + tools + ": " + text}
+			keys, hasKeys := x.set.KeysOf(s.Name)
+			way, _ := x.set.WayOf(s.Name)
+			switch {
+			case hasKeys:
+				f.Command = editAt(keys)
+			case x.canLink(s.Name):
+				f.Command, f.safe = link, true
+			default:
+				f.Command = editAt(way)
 			}
 			found = append(found, f)
 		}
 	}
 	return found
+}
+
+// canLink reports whether link changes a profile. It refuses one that the AWS files and the registry define
+// differently.
+func (x *examination) canLink(name string) bool {
+	credproc, err := credprocProgram()
+	if err != nil {
+		return false
+	}
+	_, _, out, err := x.planned(func(docs profiles.Documents) (profiles.Documents, []profiles.Outcome, error) {
+		return profiles.Link(x.files(), docs, []string{name}, credproc)
+	})
+	changes := func(o profiles.Outcome) bool { return o.State == profiles.Changed && o.Err == nil }
+	return err == nil && slices.ContainsFunc(out, changes)
 }
 
 // deniedWithin is how long ago AWS may have denied a role that checkDenied reports.
@@ -339,6 +372,9 @@ func (x *examination) checkKeyring(ctx context.Context) (found []finding) {
 	}
 	if x.settings.KeyringBackend == "" {
 		return []finding{{Level: fine, Text: "no keyring is chosen yet; the first key chooses one", Command: "broker setup"}}
+	}
+	if x.statusErr != nil && !errors.Is(x.statusErr, client.ErrNone) {
+		return []finding{{Level: fine, Text: "the keyring was not tried, because the daemon does not answer"}}
 	}
 	for _, row := range x.keyrings(ctx, x.settings.KeyringBackend) {
 		if !row.InUse {

@@ -143,11 +143,7 @@ func bundleTrouble(path string) []trouble {
 	if err == nil {
 		return nil
 	}
-	t := trouble{"no call can be sent, because of ca_bundle: " + err.Error(), profiles.MendTrust(err)}
-	if t.command == "" {
-		t.command = fault.Hintf("ls -l %s", path)
-	}
-	return []trouble{t}
+	return []trouble{{"no call can be sent, because of ca_bundle: " + err.Error(), profiles.MendTrust(err)}}
 }
 
 // bundles returns the CA files that the calls of a plan trust.

@@ -354,7 +354,7 @@ func printable(line string) string {
 // fewProfiles is the most names that the command in a note lists.
 const fewProfiles = 5
 
-// trouble is one thing that is wrong, with the command that fixes it.
+// trouble is one thing that is wrong, with the command that fixes it, if there is one.
 type trouble struct {
 	text    string
 	command fault.Hint
@@ -363,7 +363,10 @@ type trouble struct {
 // lines returns troubles as lines of text.
 func lines(list []trouble) (texts []string) {
 	for _, t := range list {
-		texts = append(texts, t.text+"; "+string(t.command))
+		if t.command != "" {
+			t.text += "; " + string(t.command)
+		}
+		texts = append(texts, t.text)
 	}
 	return texts
 }
