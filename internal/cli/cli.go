@@ -179,7 +179,8 @@ func (p *program) app() *cli.App {
 				p.loginCommand(), p.logoutCommand(), p.publishCommand(), p.unpublishCommand(), p.statusCommand(),
 				p.allowCommand(), p.denyCommand(), p.elevateCommand(), p.lockCommand(), p.unlockCommand(),
 				p.logCommand(), p.doctorCommand()),
-			inGroup("Profiles", p.listCommand("broker list"), p.explainCommand(), p.profilesCommand()),
+			inGroup("Profiles", p.listCommand("broker list"), p.explainCommand(), p.profilesCommand(),
+				p.accountsCommand()),
 			inGroup("Daemon", p.daemonCommand(), p.serviceCommand(), p.versionCommand(), p.helpCommand()),
 		),
 	}

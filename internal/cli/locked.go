@@ -25,7 +25,7 @@ var lockClasses = map[string]whileLocked{
 	"keyring test": stops, "keyring migrate": stops,
 
 	"login": asks, "exec": asks, "shell": asks, "export": asks, "publish": asks, "console": asks,
-	"allow": asks, "elevate": asks,
+	"allow": asks, "elevate": asks, "accounts list": asks, "accounts check": asks,
 
 	"deny": works, "lock": works, "unlock": works, "logout": works, "unpublish": works,
 	"log who": works, "log verify": works,

@@ -316,9 +316,9 @@ func (d *Daemon) serve(ctx context.Context, conn net.Conn, peer grant.Caller) {
 	}
 }
 
-// accountsOfLine is how many accounts fit into a line: a name has at most 250 bytes, and JSON may take six bytes
-// for each.
-const accountsOfLine = 30
+// accountsOfLine is how many accounts fit into a line: a name and a path have at most 1100 bytes, and JSON may take six
+// bytes for each.
+const accountsOfLine = 9
 
 // send writes one answer. An answer with many accounts takes several lines. An answer that does not fit is not
 // written at all.
