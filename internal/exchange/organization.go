@@ -2,6 +2,7 @@ package exchange
 
 import (
 	"context"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -17,6 +18,8 @@ import (
 const (
 	maxUnits    = 2000
 	maxUnitName = 128
+	// maxUnitPath limits a path, in bytes, because others choose the names. A longer one is cut.
+	maxUnitPath = 840
 )
 
 // unitID is the form of the id of a root or an organizational unit.
@@ -147,6 +150,8 @@ func (a *attempt) unit(above string, id, name *string) (unit, error) {
 	case u.path == "" || len(u.path) > maxUnitName*utf8.UTFMax || !utf8.ValidString(u.path):
 		return unit{}, a.badField("Name", u.path)
 	}
-	u.path = above + u.path
+	if u.path = above + u.path; len(u.path) > maxUnitPath {
+		u.path = strings.TrimSuffix(strings.ToValidUTF8(u.path[:maxUnitPath], ""), "…") + "…"
+	}
 	return u, nil
 }
