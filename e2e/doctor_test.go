@@ -95,6 +95,7 @@ func TestDoctorMendsLong(t *testing.T) {
 	must(t, err)
 	otherCA := filepath.Join(h.dir, "other-ca.pem")
 	must(t, os.WriteFile(otherCA, certificate, 0o600))
+	words := filepath.Join(h.home, ".config/broker/passphrase")
 	ca := filepath.Join(h.home, ".config/broker/ca.pem")
 	otherHelper := filepath.Join(h.dir, "old/credproc")
 
@@ -118,7 +119,10 @@ func TestDoctorMendsLong(t *testing.T) {
 		{name: "a keyring directory that is open", level: "error", text: `keyring .*mode 0755`,
 			provoke: chmod(h.keyring(), 0o755)},
 		{name: "a passphrase that others can read", level: "error", text: `passphrase holds a secret, and others can read it`,
-			provoke: chmod(filepath.Join(h.dir, "passphrase"), 0o644)},
+			env: []string{"BROKER_KEYRING_PASSPHRASE_FILE=" + words}, provoke: func() {
+				must(t, os.WriteFile(words, []byte(passphrase+"\n"), 0o600))
+				chmod(words, 0o644)()
+			}},
 		{name: "damaged records of link", level: "error", text: `linked\.json is damaged`,
 			provoke: func() { must(t, os.WriteFile(h.state("linked.json"), []byte("x"), 0o600)) }},
 		{name: "CAs that others can change", level: "error", text: `because of ca_bundle`, provoke: func() {

@@ -442,9 +442,10 @@ func TestEveryCommandWhileLocked(t *testing.T) {
 		"login": {"security"}, "exec": {prod, "--", "env"}, "shell": {prod}, "export": {prod}, "publish": {prod},
 		"console": {prod, "--print"},
 		"allow":   {prod, "--reason", "x"}, "elevate": {prod, "--reason", "x"},
+		"accounts list": {prod}, "accounts check": {},
 	}
 	harmless := map[string][]string{
-		"deny": {prod}, "lock": {}, "log": {}, "log verify": {}, "log who": nil, "logout": {}, "unpublish": {}, "status": {}, "explain": {prod}, "version": {}, "help": {},
+		"deny": {prod}, "lock": {}, "log": {}, "log verify": {}, "log who": nil, "logout": {}, "unpublish": {}, "status": {}, "doctor": {}, "explain": {prod}, "version": {}, "help": {},
 		"completion":   {"bash"},
 		"keyring list": {}, "config": {"list"}, "profiles trust": {"--list"}, "list": {}, "profiles list": {}, "profiles show": {prod},
 		"profiles link":  {"--all", "--dry-run"},

@@ -39,7 +39,7 @@ func (p *program) accountsCommand() *cli.Command {
 			},
 			{
 				Name:  "check",
-				Usage: "check that each role can be assumed with MFA, and which can be without",
+				Usage: "check which roles can be assumed, with and without MFA",
 				UsageText: "broker accounts check --map accounts.ini\n" +
 					"broker accounts check --json",
 				Description: "Assumes each role of the map, or of your profiles, with a code and without one, and asks IAM for its\n" +
@@ -189,7 +189,8 @@ func (p *program) rolesOfMap(file string) (list []roleCheck, err error) {
 	return list, nil
 }
 
-// rolesOfProfiles returns the roles of all profiles that Broker serves. Profiles that ask for the same are checked once.
+// rolesOfProfiles returns the roles of all profiles that Broker serves. Profiles that ask for the same are checked
+// once.
 func (p *program) rolesOfProfiles() (list []roleCheck, err error) {
 	set, err := p.set()
 	if err != nil {

@@ -119,14 +119,7 @@ func (x *examination) checkPermissions(context.Context) (found []finding) {
 	for _, path := range append([]string{x.paths.Registry, x.paths.Config, x.paths.Credentials}, programs...) {
 		var e *system.UntrustedError
 		if err := system.Trusted(path); errors.As(err, &e) {
-			command := profiles.MendTrust(err)
-			switch {
-			case command != "":
-			case e.Writable && slices.Contains(programs, path):
-				command = fault.Hintf("chmod go-w %s", e.Path)
-			default:
-				command = fault.Hintf("ls -ld %s", e.Path)
-			}
+			command := cmp.Or(profiles.MendTrust(err), fault.Hintf("ls -ld %s", e.Path))
 			add(finding{Level: bad, Text: e.Error(), Command: command, safe: isChmod(command)})
 		}
 	}
@@ -158,7 +151,8 @@ func (x *examination) checkPermissions(context.Context) (found []finding) {
 		if path == "" || err != nil || !access.Ours || access.Perm&0o077 == 0 {
 			continue
 		}
-		add(finding{Level: bad, Command: fault.Hintf("chmod go= %s", path), safe: true,
+		command := record.Mend(path, fault.Hintf("chmod go= %s", path)) // a repository may have chosen the path
+		add(finding{Level: bad, Command: command, safe: isChmod(command),
 			Text: fmt.Sprintf("%s holds a secret, and others can read it (mode %04o)", path, access.Perm)})
 	}
 	return found

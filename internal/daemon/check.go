@@ -22,7 +22,9 @@ func (d *Daemon) check(ctx context.Context, c call) error {
 }
 
 // tryRole makes the calls for check. The answer is for the audit log.
-func (d *Daemon) tryRole(ctx context.Context, r session.Request) (checked wire.Checked, answer session.Answer, err error) {
+func (d *Daemon) tryRole(ctx context.Context, r session.Request) (
+	checked wire.Checked, answer session.Answer, err error,
+) {
 	creds, plan, err := d.Broker.Check(ctx, r, session.WithMFA)
 	if plan != nil {
 		answer = session.Answer{Source: plan.Source.Name, Role: plan.Subject(), Endpoints: plan.Endpoints()}

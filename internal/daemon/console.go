@@ -24,7 +24,8 @@ type AWS interface {
 	Accounts(ctx context.Context, with session.Credentials, endpoint profiles.Endpoint) ([]wire.Account, error)
 	// Whole lists all accounts, with the paths of their organizational units. If AWS denies the paths, denied says
 	// why.
-	Whole(ctx context.Context, with session.Credentials, endpoint profiles.Endpoint) (list []wire.Account, denied, err error)
+	Whole(ctx context.Context, with session.Credentials, endpoint profiles.Endpoint) (
+		list []wire.Account, denied, err error)
 	// Role returns what IAM says about a role: its longest session, and whether it accepts session tags. The session
 	// must be of the role's account.
 	Role(ctx context.Context, with session.Credentials, endpoint profiles.Endpoint, arn string) (

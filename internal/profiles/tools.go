@@ -99,8 +99,8 @@ type Unable struct {
 	Delivery      fault.Hint // the command that gives it the credentials of a profile
 }
 
-// WithoutHelper returns the tools that cannot read credential_process, with the delivery of a profile to each. They were
-// run; docs/tools.md has the other deliveries that work.
+// WithoutHelper returns the tools that cannot read credential_process, with the delivery of a profile to each. They
+// were run; docs/tools.md has the other deliveries that work.
 func WithoutHelper(profile string) []Unable {
 	return []Unable{
 		{"Serverless 3", "sls", deploy(profile)},

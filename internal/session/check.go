@@ -41,7 +41,7 @@ func (v Variant) of(chain profiles.Chain) profiles.Chain {
 	return chain
 }
 
-// Check assumes the role of a request once more and returns its session, which must not leave the daemon. The session
+// Check assumes the role of a request and returns its session, which must not leave the daemon. The session
 // is not cached, and a cached one is not used. The plan says what was asked. The errors are those of Credentials.
 func (b *Broker) Check(ctx context.Context, req Request, how Variant) (Credentials, *Plan, error) {
 	if err := b.refuseLocked(); err != nil {

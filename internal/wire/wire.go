@@ -170,7 +170,8 @@ type Request struct {
 	// Whole, of Accounts, asks for all accounts and not only the active ones, and for their organizational units.
 	Whole bool `json:"whole,omitempty"`
 
-	// Role, of Get, Serve, PrivateFiles, Console and Check, is a role that no profile defines; nil uses the profile unchanged.
+	// Role, of Get, Serve, PrivateFiles, Console and Check, is a role that no profile defines; nil uses the profile
+	// unchanged.
 	Role      *Role    `json:"-"`
 	TokenFile bool     `json:"token_file,omitempty"` // of Serve: also write the token to a file
 	Also      []string `json:"also,omitempty"`       // of PrivateFiles: more profiles in addition to Profile
