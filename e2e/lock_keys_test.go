@@ -410,7 +410,7 @@ func (h *house) commandTree(t *testing.T) []string {
 			word, _, _ := strings.Cut(strings.TrimSpace(line), "\t")
 			below = append(below, word)
 		}
-		groups := []string{"mfa", "profiles", "keyring", "service", "log"}
+		groups := []string{"mfa", "profiles", "keyring", "service", "log", "accounts"}
 		if len(path) > 0 && !slices.Contains(groups, path[len(path)-1]) {
 			leaves = append(leaves, strings.Join(path, " "))
 			return

@@ -2,10 +2,12 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 
 	"github.com/urfave/cli/v2"
@@ -215,6 +217,9 @@ func (x *examination) fix(ctx context.Context, yes bool) (ran bool, err error) {
 
 // execute runs a command as a person would type it. In it, "broker" is this program.
 func (x *examination) execute(ctx context.Context, command fault.Hint) error {
+	if runtime.GOOS == "windows" {
+		return errors.New("on Windows, run it yourself")
+	}
 	self, err := os.Executable()
 	if err != nil {
 		return err
