@@ -20,7 +20,8 @@ import (
 // plainPlaces are the files below HOME, beside those of AWS, in which people leave keys: the history and the startup
 // files of shells, and the settings of tools.
 var plainPlaces = []string{
-	".bash_history", ".zsh_history", ".local/share/fish/fish_history", ".ash_history", ".sh_history",
+	".bash_history", ".zsh_history", ".zhistory", ".histfile", ".history", ".ash_history", ".sh_history",
+	".local/share/fish/fish_history",
 	".local/share/powershell/PSReadLine/ConsoleHost_history.txt",
 	"AppData/Roaming/Microsoft/Windows/PowerShell/PSReadLine/ConsoleHost_history.txt",
 	".profile", ".bash_profile", ".bashrc", ".zshenv", ".zprofile", ".zshrc", ".config/fish/config.fish",
@@ -51,9 +52,6 @@ func (x *examination) checkDeep(ctx context.Context) (found []finding) {
 	var paths []string
 	for _, name := range plainPlaces {
 		paths = append(paths, filepath.Join(home, filepath.FromSlash(name)))
-	}
-	if history := os.Getenv("HISTFILE"); filepath.IsAbs(history) {
-		paths = append(paths, history)
 	}
 	more, whole := envFiles(ctx, home)
 	paths = append(paths, more...)
