@@ -196,6 +196,19 @@ func TestDoctorMendsLong(t *testing.T) {
 			}
 		}},
 
+		{name: "a rotation that has stopped", level: "error", text: `rotation of the key of source security has stopped`, provoke: func() {
+			must(t, h.sim.fault(`{"kind":"error","action":"UpdateAccessKey","code":"AccessDenied","message":"no","status":403,"times":1}`))
+			if r := h.run("broker", "rotate", "security", "--grace", "0"); r.code == 0 {
+				t.Fatal(r)
+			}
+		}},
+		{name: "an old key", level: "warning", text: `the key of source security is \d+ days old \(max_age = 90d\)`, provoke: func() {
+			h.ok(t, "broker", "config", "set", "max_age", "90d")
+			src, err := os.ReadFile(h.registry())
+			must(t, err)
+			src = regexp.MustCompile(`key_created = .*`).ReplaceAll(src, []byte("key_created = 2020-01-01"))
+			must(t, h.write(h.registry(), string(src)))
+		}},
 		{name: "no audit log", level: "error", text: `the daemon runs, and there is no audit log`, provoke: func() {
 			for _, name := range []string{"audit.log", "audit.head"} {
 				must(t, os.Remove(h.state(name)))

@@ -133,7 +133,7 @@ func (p *program) daemon(ctx context.Context, background, replace bool) error {
 		KeyringDir: p.paths.Keyring,
 		Home:       paths.Home(),
 		Setup:      func() wire.Setup { return p.setup(settings()) },
-		Clock: func() (time.Duration, time.Time) {
+		AWSClock: func() (time.Duration, time.Time) {
 			offset, at := sts.Clock()
 			if byVault, later := caller.Clock(); later.After(at) {
 				return byVault, later

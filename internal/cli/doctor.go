@@ -88,6 +88,7 @@ var checks = []struct {
 	{"keys", "the AWS files hold no long-lived key", (*examination).checkPlainKeys},
 	{"keys", "this shell sets no variable that overrides a profile", (*examination).checkShell},
 	{"keys", "each source has an MFA device", (*examination).checkSources},
+	{"keys", "no key is older than max_age, and no rotation has stopped", (*examination).checkRotation},
 	{"keys", "no key is in shell history, startup files or .env files", (*examination).checkDeep},
 	{"profiles", "the profiles and sources in the registry can be used", (*examination).checkProfiles},
 	{"profiles", "AWS tools ask this Broker for each linked profile", (*examination).checkLinked},

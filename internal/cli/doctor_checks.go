@@ -231,6 +231,33 @@ func (x *examination) checkSources(context.Context) (found []finding) {
 	return found
 }
 
+// checkRotation reports keys that are older than max_age, and rotations that have stopped before their end.
+func (x *examination) checkRotation(context.Context) (found []finding) {
+	pending := map[string]bool{}
+	for _, r := range x.status.Rotations {
+		pending[r.Source] = true
+		switch {
+		case r.Running:
+			found = append(found, finding{Level: fine, Text: "the key of source " + r.Source + " is being replaced now"})
+		case r.Error != "" || r.DeleteAt == nil:
+			found = append(found, finding{Level: bad, Command: fault.Hintf("broker rotate %s --resume", r.Source),
+				Text: "the rotation of the key of source " + r.Source + " has stopped: " + cmp.Or(r.Error, r.State)})
+		default:
+			found = append(found, finding{Level: fine, Text: "source " + r.Source + ": " + r.State})
+		}
+	}
+	if x.set == nil {
+		return found
+	}
+	for _, old := range x.set.OldKeys(time.Now()) {
+		if !pending[old.Source] {
+			found = append(found, finding{Level: risky, Command: fault.Hintf("broker rotate %s", old.Source),
+				Text: fmt.Sprintf("the key of source %s is %d days old (max_age = %dd)", old.Source, old.Days, old.Most)})
+		}
+	}
+	return found
+}
+
 // checkProfiles reports what is in the registry and cannot be used.
 func (x *examination) checkProfiles(context.Context) (found []finding) {
 	if x.set == nil {
@@ -412,6 +439,9 @@ func (x *examination) checkDaemon(context.Context) (found []finding) {
 	if x.set != nil {
 		for _, w := range x.set.Warnings() {
 			known[fault.Line(w.String())] = true
+		}
+		for _, old := range x.set.OldKeys(time.Now()) { // checkRotation reports them
+			known[old.String()] = true
 		}
 	}
 	for _, w := range x.status.Warnings {

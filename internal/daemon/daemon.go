@@ -87,8 +87,8 @@ type Config struct {
 	StateDir, KeyringDir, Home string
 	// Setup returns the setup for status, by the current settings; may be nil.
 	Setup func() wire.Setup
-	// Clock returns AWS's clock minus ours, and when that was learned, the zero time for never; may be nil.
-	Clock func() (offset time.Duration, at time.Time)
+	// AWSClock returns AWS's clock minus ours, and when that was learned, the zero time for never; may be nil.
+	AWSClock func() (offset time.Duration, at time.Time)
 	// OnSettings is called with the settings at the start and after each read; may be nil.
 	OnSettings func(profiles.Settings)
 	// Warnings are shown by status while the daemon runs.

@@ -43,8 +43,8 @@ func (d *Daemon) state(_ context.Context, c call) error {
 		setup := d.Setup()
 		status.Setup = &setup
 	}
-	if d.Clock != nil {
-		if offset, at := d.Clock(); !at.IsZero() {
+	if d.AWSClock != nil {
+		if offset, at := d.AWSClock(); !at.IsZero() {
 			status.Clock = &wire.Clock{Offset: offset.Round(time.Second).Seconds(), At: at}
 		}
 	}
