@@ -197,7 +197,7 @@ func TestDoctorMendsLong(t *testing.T) {
 		}},
 
 		{name: "a rotation that has stopped", level: "error", text: `rotation of the key of source security has stopped`, provoke: func() {
-			must(t, h.sim.fault(`{"kind":"error","action":"UpdateAccessKey","code":"AccessDenied","message":"no","status":403,"times":1}`))
+			must(t, h.sim.fault(`{"kind":"error","action":"UpdateAccessKey","code":"AccessDenied","message":"no","status":403,"skip":1,"times":1}`))
 			if r := h.run("broker", "rotate", "security", "--grace", "0"); r.code == 0 {
 				t.Fatal(r)
 			}
