@@ -410,7 +410,7 @@ func (h *house) commandTree(t *testing.T) []string {
 			word, _, _ := strings.Cut(strings.TrimSpace(line), "\t")
 			below = append(below, word)
 		}
-		groups := []string{"mfa", "profiles", "keyring", "service", "log", "policy"}
+		groups := []string{"mfa", "profiles", "keyring", "service", "log", "policy", "accounts"}
 		if len(path) > 0 && !slices.Contains(groups, path[len(path)-1]) {
 			leaves = append(leaves, strings.Join(path, " "))
 			return
@@ -443,9 +443,10 @@ func TestEveryCommandWhileLocked(t *testing.T) {
 		"login": {"security"}, "exec": {prod, "--", "env"}, "shell": {prod}, "export": {prod}, "publish": {prod},
 		"console": {prod, "--print"},
 		"allow":   {prod, "--reason", "x"}, "elevate": {prod, "--reason", "x"},
+		"accounts list": {prod}, "accounts check": {},
 	}
 	harmless := map[string][]string{
-		"deny": {prod}, "lock": {}, "log": {}, "log verify": {}, "log who": nil, "logout": {}, "unpublish": {}, "status": {}, "explain": {prod}, "version": {}, "help": {},
+		"deny": {prod}, "lock": {}, "log": {}, "log verify": {}, "log who": nil, "logout": {}, "unpublish": {}, "status": {}, "doctor": {}, "explain": {prod}, "version": {}, "help": {},
 		"completion":   {"bash"},
 		"keyring list": {}, "config": {"list"}, "profiles trust": {"--list"}, "list": {}, "profiles list": {}, "profiles show": {prod},
 		"profiles link": {"--all", "--dry-run"},

@@ -450,7 +450,7 @@ func checkBrokerHint(h *house, words []string) error {
 		}
 		path = append(path, w)
 	}
-	if len(path) == 0 || !slices.Contains([]string{"profiles", "mfa", "keyring", "service", "policy"}, path[0]) {
+	if len(path) == 0 || !slices.Contains([]string{"profiles", "mfa", "keyring", "service", "policy", "accounts"}, path[0]) {
 		path = path[:min(1, len(path))]
 	}
 	if slices.Equal(words, []string{"help"}) {

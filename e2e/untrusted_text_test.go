@@ -89,7 +89,7 @@ func typeHints(t *testing.T, h *house, hints []string) {
 	}
 	stubs := filepath.Join(h.dir, "stubs")
 	must(t, os.Mkdir(stubs, 0o755))
-	for _, name := range []string{"broker", "credproc", "chmod", "rm", "mv", "df", "env", "sleep"} {
+	for _, name := range []string{"broker", "credproc", "chmod", "rm", "mv", "df", "env", "sleep", "vi", "sed"} {
 		must(t, os.WriteFile(filepath.Join(stubs, name), []byte("#!/bin/sh\n"), 0o755))
 	}
 	const each = `for hint; do (eval "$hint") </dev/null; done`
@@ -181,10 +181,18 @@ func TestHostileProfiles(t *testing.T) {
 	}
 	for _, args := range [][]string{
 		{"status"}, {"status", "--json"}, {"profiles", "list"}, {"profiles", "list", "--json"},
-		{"explain", "--json", names[0]},
+		{"explain", "--json", names[0]}, {"doctor", "--deep"},
 	} {
 		r := h.run("broker", args...)
 		harmless(t, args, r)
+	}
+	r := h.run("broker", "doctor", "--json")
+	harmless(t, []string{"doctor", "--json"}, r)
+	r.stderr = "" // the exit code counts only the errors among the findings
+	for _, f := range parseDiagnosis(t, r).Findings {
+		if f.Command != "" {
+			hints = append(hints, f.Command)
+		}
 	}
 	typeHints(t, h, hints)
 }

@@ -46,14 +46,16 @@ type Account struct {
 	ExternalID  string
 	Duration    string // seconds; empty if the map does not set it
 	MFASerial   string
+	MFA         string // "required": the roles must refuse a caller without a code; "optional" or empty: they need not
 
 	origin string // file:line, for messages
 }
 
 // The keys of a map: before the first section, and in a section.
 var (
-	topKeys     = []string{"product", "source", "region", "partition", "roles", "template"}
-	accountKeys = []string{"id", "environment", "partition", "roles", "region", "external_id", "duration_seconds", "mfa_serial"}
+	topKeys     = []string{"product", "source", "region", "partition", "roles", "template", "mfa"}
+	accountKeys = []string{"id", "environment", "partition", "roles", "region", "external_id", "duration_seconds", "mfa_serial",
+		"mfa"}
 )
 
 // The allowed values. The patterns are AWS's, except for the paths of roles: AWS allows every character in them,
@@ -68,6 +70,7 @@ var (
 	roleARN     = lazyregexp.New(`^arn:(aws(?:-[a-z]+)*):iam::([0-9]{12}):role/(.+)$`)
 	partitionID = lazyregexp.New(`^aws(-cn|-us-gov|-eusc|-iso(-[bef])?)?$`) // the partitions of package partition
 	externalID  = lazyregexp.New(`^[A-Za-z0-9_+=,.@:/-]{2,}$`)
+	mfaRule     = lazyregexp.New(`^(required|optional)$`)
 	device      = lazyregexp.New(`^[A-Za-z0-9_+=/:,.@-]{9,}$`)
 )
 
@@ -157,6 +160,7 @@ func (r *reader) account(s section, top *values) Account {
 		roles.fail(from, "names more than %d roles", maxRoles)
 	}
 	a.ExternalID = v.take("external_id", externalID, "is not 2 to 1224 letters, digits and characters of _+=,.@:/-")
+	a.MFA = v.or(top, "mfa", mfaRule, "is neither required nor optional")
 	a.MFASerial = v.take("mfa_serial", device, "is not the serial of an MFA device")
 	if seconds, ok := v.get("duration_seconds"); ok {
 		if n, err := strconv.Atoi(seconds); err != nil || n < 900 || n > 43200 || strconv.Itoa(n) != seconds {

@@ -149,6 +149,8 @@ func TestHostileMaps(t *testing.T) {
 		{"[dev]\n" + goodID + "roles = " + strings.Repeat("a,", 101) + "\n", 3, "more than 100"},
 		{"[dev]\n" + goodID + "external_id = a'b\"c\n", 3, "is not 2 to"},
 		{"[dev]\n" + goodID + "mfa_serial = x\n", 3, "serial"},
+		{"[dev]\n" + goodID + "mfa = yes\n", 3, "neither required nor optional"},
+		{"mfa = no\n" + account, 1, "neither required nor optional"},
 		{"[dev]\n" + goodID + "duration_seconds = 1e3\n", 3, "whole number"},
 		{"[dev]\n" + goodID + "duration_seconds = 86400\n", 3, "whole number"},
 		{"[dev]\n" + goodID + "environment = \"\"\"a\nb\"\"\"\n", 4, "is not"},
@@ -316,5 +318,13 @@ func TestPartitionsOfAMap(t *testing.T) {
 		if (err == nil) != known || known && m.Accounts[0].Partition != id {
 			t.Errorf("%s: %v", id, err)
 		}
+	}
+}
+
+// TestRequiredMFA: the value of an account wins over the one before the first section.
+func TestRequiredMFA(t *testing.T) {
+	m, err := Parse("x.ini", []byte("mfa = required\n[a]\nid = 111122223333\n[b]\nid = 222233334444\nmfa = optional\n"))
+	if err != nil || m.Accounts[0].MFA != "required" || m.Accounts[1].MFA != "optional" {
+		t.Errorf("%+v, %v", m, err)
 	}
 }

@@ -48,6 +48,29 @@ func (q awsCalls) Accounts(
 	return list, err
 }
 
+// Whole implements daemon.AWS.
+func (q awsCalls) Whole(
+	ctx context.Context, with session.Credentials, endpoint profiles.Endpoint,
+) (list []wire.Account, denied, err error) {
+	client := exchange.New(exchange.Options{STSEndpoint: q.settings().STSEndpoint, Route: q.route})
+	defer client.Close()
+	found, denied, err := client.Whole(ctx, keysOf(with), endpoint)
+	for _, a := range found {
+		list = append(list, wire.Account(a))
+	}
+	return list, denied, err
+}
+
+// Role implements daemon.AWS.
+func (q awsCalls) Role(
+	ctx context.Context, with session.Credentials, endpoint profiles.Endpoint, arn string,
+) (time.Duration, bool, error) {
+	client := exchange.New(exchange.Options{STSEndpoint: q.settings().STSEndpoint, Route: q.route})
+	defer client.Close()
+	got, err := client.Role(ctx, keysOf(with), endpoint, arn)
+	return got.Longest, got.Tagged, err
+}
+
 func keysOf(c session.Credentials) exchange.Keys {
 	return exchange.Keys{AccessKeyID: c.AccessKeyID, Secret: c.SecretAccessKey, Token: c.SessionToken}
 }

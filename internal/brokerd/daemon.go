@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"time"
 
 	"broker/internal/audit"
 	"broker/internal/daemon"
@@ -132,6 +133,13 @@ func (p *program) daemon(ctx context.Context, background, replace bool) error {
 		KeyringDir: p.paths.Keyring,
 		Home:       paths.Home(),
 		Setup:      func() wire.Setup { return p.setup(settings()) },
+		AWSClock: func() (time.Duration, time.Time) {
+			offset, at := sts.Clock()
+			if byVault, later := caller.Clock(); later.After(at) {
+				return byVault, later
+			}
+			return offset, at
+		},
 		OnSettings: onSettings,
 		Warnings:   warnings,
 

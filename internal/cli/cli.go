@@ -182,9 +182,9 @@ func (p *program) app() *cli.App {
 			inGroup("Every day", p.execCommand(), p.shellCommand(), p.exportCommand(), p.consoleCommand(),
 				p.loginCommand(), p.logoutCommand(), p.publishCommand(), p.unpublishCommand(), p.statusCommand(),
 				p.allowCommand(), p.denyCommand(), p.elevateCommand(), p.lockCommand(), p.unlockCommand(),
-				p.logCommand()),
+				p.logCommand(), p.doctorCommand()),
 			inGroup("Profiles", p.listCommand("broker list"), p.explainCommand(), p.profilesCommand(),
-				p.policyCommand()),
+				p.accountsCommand(), p.policyCommand()),
 			inGroup("Daemon", p.daemonCommand(), p.serviceCommand(), p.versionCommand(), p.helpCommand()),
 		),
 	}

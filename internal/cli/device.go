@@ -63,8 +63,8 @@ func (p *program) sayDevice(source, device string) {
 		return
 	}
 	p.say("no MFA device is set, so its session cannot call IAM and its roles are assumed with the key itself; "+
-		"if it has a device: %s; to give it one: %s", fault.Hintf("broker mfa set %s --serial ARN", source),
-		fault.Hintf("broker mfa enroll %s", source))
+		"to give it one: %s; if it has one: %s", fault.Hintf("broker mfa enroll %s", source),
+		fault.Hintf("broker mfa set %s --serial ARN", source))
 }
 
 // device returns the MFA serial for the user of a stored key: the serial that AWS lists, else the serial in the

@@ -112,21 +112,12 @@ func (p *program) explanation(ctx context.Context, typed string) (explainJSON, e
 	if err != nil {
 		return explainJSON{}, err
 	}
-	if plan.Source.MFASerial == "" {
-		out.Notes = append(out.Notes, fmt.Sprintf("source %s has no MFA device; if a role requires one: %s", plan.Source.Name,
-			fault.Hintf("broker mfa set %s --serial ARN", plan.Source.Name)))
-	}
+	out.Notes = append(out.Notes, lines(deviceTrouble(set, plan.Source))...)
 	for _, path := range bundles(plan, settings) {
-		if _, err := bundle.Read(path); err != nil {
-			note := "no call can be sent, because of ca_bundle: " + err.Error()
-			if hint := profiles.MendTrust(err); hint != "" {
-				note += "; " + string(hint)
-			}
-			out.Notes = append(out.Notes, note)
-		}
+		out.Notes = append(out.Notes, lines(bundleTrouble(path))...)
 	}
 	own := slices.DeleteFunc(set.List(), func(s profiles.Summary) bool { return s.Name != plan.Profile })
-	out.Notes = append(out.Notes, helperTrouble(own)...)
+	out.Notes = append(out.Notes, lines(helperTrouble(own))...)
 	out.Asked = asked(out.Daemon, plan, held, settings.KeyringBackend)
 	for _, v := range set.Tools(plan.Profile, os.Getenv) {
 		out.Tools = append(out.Tools, toolJSON(v))
@@ -135,6 +126,24 @@ func (p *program) explanation(ctx context.Context, typed string) (explainJSON, e
 		out.Environment = append(out.Environment, variableJSON(v))
 	}
 	return out, nil
+}
+
+// deviceTrouble reports a source without an MFA device.
+func deviceTrouble(set *profiles.Set, source profiles.Source) []trouble {
+	if source.MFASerial != "" || source.NoSession {
+		return nil
+	}
+	return []trouble{{"source " + source.Name + " has no MFA device; a role that requires one cannot be assumed",
+		fault.Hintf("broker mfa set %s --serial %s", source.Name, cmp.Or(set.DeviceOf(source.Name), "ARN"))}}
+}
+
+// bundleTrouble reports a file with CAs that cannot be used.
+func bundleTrouble(path string) []trouble {
+	_, err := bundle.Read(path)
+	if err == nil {
+		return nil
+	}
+	return []trouble{{"no call can be sent, because of ca_bundle: " + err.Error(), profiles.MendTrust(err)}}
 }
 
 // bundles returns the CA files that the calls of a plan trust.

@@ -30,27 +30,24 @@ func (p *program) keyringListCommand() *cli.Command {
 
 // keyringJSON is one keyring in `broker keyring list --json`.
 type keyringJSON struct {
-	Backend string `json:"backend"`
-	State   string `json:"state"`   // works, new, locked, unusable
-	InUse   bool   `json:"in_use"`  // the settings name this keyring
-	Default bool   `json:"default"` // the settings name no keyring, and the first key goes here
-	Reason  string `json:"reason,omitempty"`
-	Hint    string `json:"hint,omitempty"`
-	Note    string `json:"note,omitempty"`
+	Backend string     `json:"backend"`
+	State   string     `json:"state"`   // works, new, locked, unusable
+	InUse   bool       `json:"in_use"`  // the settings name this keyring
+	Default bool       `json:"default"` // the settings name no keyring, and the first key goes here
+	Reason  string     `json:"reason,omitempty"`
+	Hint    string     `json:"hint,omitempty"`
+	Note    string     `json:"note,omitempty"`
+	command fault.Hint // the Hint, to be copied
 }
 
-func (p *program) keyringList(c *cli.Context) error {
-	_, settings, err := p.settings()
-	if err != nil {
-		return err
-	}
-	chosen := settings.KeyringBackend
+// keyrings tries all keyrings. chosen is the one in the settings, or empty.
+func (p *program) keyrings(ctx context.Context, chosen string) []keyringJSON {
 	rows := []keyringJSON{}
 	known, defaulted := false, false
-	for _, t := range p.newCaller(nil).Probe(c.Context) {
+	for _, t := range p.newCaller(nil).Probe(ctx) {
 		row := keyringRow(t)
 		row.InUse = t.Backend == chosen
-		if row.InUse && row.State == "locked" && t.Backend == vault.File && p.daemonHasKey(c.Context) {
+		if row.InUse && row.State == "locked" && t.Backend == vault.File && p.daemonHasKey(ctx) {
 			row.State, row.Hint = "works", ""
 			row.Reason = "the daemon has its key; a command that changes it asks for the passphrase"
 		}
@@ -63,6 +60,15 @@ func (p *program) keyringList(c *cli.Context) error {
 		row.InUse = true
 		rows = append(rows, row)
 	}
+	return rows
+}
+
+func (p *program) keyringList(c *cli.Context) error {
+	_, settings, err := p.settings()
+	if err != nil {
+		return err
+	}
+	rows := p.keyrings(c.Context, settings.KeyringBackend)
 	if c.Bool("json") {
 		return p.printJSON(rows)
 	}
@@ -100,7 +106,8 @@ func keyringRow(t vault.Trial) keyringJSON {
 	if t.Err == nil {
 		return row
 	}
-	row.State, row.Reason, row.Hint = "unusable", t.Err.Error(), fault.Of(t.Err).Hint.Shown()
+	row.State, row.Reason, row.command = "unusable", t.Err.Error(), fault.Of(t.Err).Hint
+	row.Hint = row.command.Shown()
 	switch {
 	case errors.Is(t.Err, vault.ErrNotCreated):
 		row.State = "new" // storing the first key creates it

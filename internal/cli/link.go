@@ -354,9 +354,26 @@ func printable(line string) string {
 // fewProfiles is the most names that the command in a note lists.
 const fewProfiles = 5
 
-// helperTrouble reports what is wrong with the helper that AWS tools run for linked profiles, with the command that
-// fixes it. It ignores profiles that are not linked: anything may be in their files.
-func helperTrouble(list []profiles.Summary) (notes []string) {
+// trouble is one thing that is wrong, with the command that fixes it, if there is one.
+type trouble struct {
+	text    string
+	command fault.Hint
+}
+
+// lines returns troubles as lines of text.
+func lines(list []trouble) (texts []string) {
+	for _, t := range list {
+		if t.command != "" {
+			t.text += "; " + string(t.command)
+		}
+		texts = append(texts, t.text)
+	}
+	return texts
+}
+
+// helperTrouble reports what is wrong with the helper that AWS tools run for linked profiles. It ignores profiles
+// that are not linked: anything may be in their files.
+func helperTrouble(list []profiles.Summary) (found []trouble) {
 	asking := map[string][]string{}
 	var helpers []string
 	for _, s := range list {
@@ -400,9 +417,9 @@ func helperTrouble(list []profiles.Summary) (notes []string) {
 		if len(asking[helper]) <= fewProfiles {
 			mend = fault.Hintf("broker profiles link %s", asking[helper])
 		}
-		notes = append(notes, "for "+of+", AWS tools run "+string(fault.Word(helper))+", which "+why+"; "+string(mend))
+		found = append(found, trouble{"for " + of + ", AWS tools run " + string(fault.Word(helper)) + ", which " + why, mend})
 	}
-	return notes
+	return found
 }
 
 // onNetwork reports whether a path may be on another computer, or a device. On Windows, looking at a UNC path such as

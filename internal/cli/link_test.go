@@ -23,7 +23,7 @@ func TestHelperTrouble(t *testing.T) {
 			[]string{"for a and 1 other profile, AWS tools run /nosuch/credproc, which cannot be run; broker profiles link a b"}},
 		{"not linked", []profiles.Summary{{Name: "a", Helper: "/nosuch/credproc"}}, nil},
 	} {
-		if got := helperTrouble(tt.list); !slices.Equal(got, tt.want) {
+		if got := lines(helperTrouble(tt.list)); !slices.Equal(got, tt.want) {
 			t.Errorf("%s: got %q, want %q", tt.what, got, tt.want)
 		}
 	}

@@ -25,11 +25,11 @@ var lockClasses = map[string]whileLocked{
 	"keyring test": stops, "keyring migrate": stops,
 
 	"login": asks, "exec": asks, "shell": asks, "export": asks, "publish": asks, "console": asks,
-	"allow": asks, "elevate": asks,
+	"allow": asks, "elevate": asks, "accounts list": asks, "accounts check": asks,
 
 	"deny": works, "lock": works, "unlock": works, "logout": works, "unpublish": works,
 	"log who": works, "log verify": works,
-	"status": works, "explain": works, "version": works, "help": works, "completion": works,
+	"status": works, "doctor": works, "explain": works, "version": works, "help": works, "completion": works,
 	// The error of unlock about a keyring that does not answer refers to this command.
 	"keyring list": works,
 	// These change only files, and get from the daemon what they need from AWS.

@@ -348,6 +348,20 @@ func (p *program) logVerifyCommand() *cli.Command {
 	}
 }
 
+// verify checks the lines of the log, and compares them with what journald knows.
+func (p *program) verify(ctx context.Context, r *audit.Reader) audit.Report {
+	rep := r.Verify()
+	heads, err := audit.JournalHeads(ctx, r.Path())
+	switch {
+	case errors.Is(err, audit.ErrNoJournal):
+	case err != nil:
+		p.warn([]string{"journald is not compared: " + err.Error()})
+	default:
+		rep.Compare(heads)
+	}
+	return rep
+}
+
 func (p *program) logVerify(c *cli.Context) error {
 	if err := none(c); err != nil {
 		return err
@@ -357,15 +371,7 @@ func (p *program) logVerify(c *cli.Context) error {
 		return err
 	}
 	defer r.Close()
-	rep := r.Verify()
-	heads, err := audit.JournalHeads(c.Context, r.Path())
-	switch {
-	case errors.Is(err, audit.ErrNoJournal):
-	case err != nil:
-		p.warn([]string{"journald is not compared: " + err.Error()})
-	default:
-		rep.Compare(heads)
-	}
+	rep := p.verify(c.Context, r)
 	for _, f := range rep.Findings {
 		p.raw(f.String())
 	}

@@ -2,15 +2,13 @@ package cli
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	"broker/internal/accounts"
 	"broker/internal/fault"
 	"broker/internal/wire"
 )
-
-// probesAtOnce is how many roles are tried in parallel. AWS limits the calls of an account.
-const probesAtOnce = 4
 
 // tryRoles asks the daemon for each role once. It returns the roles that AWS denies, with the reasons. One code
 // serves all of them. Any other error ends it, also if AWS throttles the calls, because the other roles are then
@@ -22,49 +20,30 @@ func (g *generation) tryRoles(ctx context.Context, want []accounts.Profile) (ref
 	if _, err := g.ask(ctx, wire.Request{Verb: wire.Login, Profile: g.source.Profile}); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	defer g.progress()()
 	var (
 		mu      sync.Mutex
-		wg      sync.WaitGroup
-		failed  error
 		tried   int
-		queue   = make(chan accounts.Profile)
-		asked   = map[string]bool{}
 		denials = map[string]string{}
+		roles   []accounts.Profile // each role once
 	)
-	for range min(probesAtOnce, len(want)) {
-		wg.Go(func() {
-			for w := range queue {
-				err := g.tryRole(ctx, w)
-				mu.Lock()
-				switch {
-				case err == nil:
-					tried++
-				case fault.Is(err, fault.Denied):
-					tried++
-					denials[w.RoleARN] = err.Error()
-				case failed == nil:
-					failed = err
-					cancel()
-				}
-				mu.Unlock()
-			}
-		})
-	}
 	for _, w := range want {
-		if asked[w.RoleARN] {
-			continue
-		}
-		asked[w.RoleARN] = true
-		select {
-		case queue <- w:
-		case <-ctx.Done():
+		if !slices.ContainsFunc(roles, func(r accounts.Profile) bool { return r.RoleARN == w.RoleARN }) {
+			roles = append(roles, w)
 		}
 	}
-	close(queue)
-	wg.Wait()
+	failed := inParallel(ctx, len(roles), func(ctx context.Context, i int) error {
+		err := g.tryRole(ctx, roles[i])
+		mu.Lock()
+		defer mu.Unlock()
+		if fault.Is(err, fault.Denied) {
+			denials[roles[i].RoleARN], err = err.Error(), nil
+		}
+		if err == nil {
+			tried++
+		}
+		return err
+	})
 	if failed == nil {
 		return denials, nil
 	}

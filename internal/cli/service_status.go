@@ -32,10 +32,11 @@ type serviceReport struct {
 	Version       string `json:"version"` // of this program
 }
 
-func (p *program) serviceStatus(ctx context.Context, asJSON bool) error {
+// service returns what is known about the service.
+func (p *program) service(ctx context.Context) (serviceReport, error) {
 	host, err := p.serviceHost()
 	if err != nil {
-		return err
+		return serviceReport{}, err
 	}
 	r := serviceReport{Host: host.name, Answers: host.answers(ctx), Files: []string{}, Version: version.String()}
 	for _, f := range host.names {
@@ -64,6 +65,14 @@ func (p *program) serviceStatus(ctx context.Context, asJSON bool) error {
 	case err == nil:
 		r.Running, r.PID, r.StartedBy, r.DaemonVersion = true, status.PID, status.StartedBy, status.Version
 	case !errors.Is(err, client.ErrNone):
+		return r, err
+	}
+	return r, nil
+}
+
+func (p *program) serviceStatus(ctx context.Context, asJSON bool) error {
+	r, err := p.service(ctx)
+	if err != nil {
 		return err
 	}
 	if asJSON {

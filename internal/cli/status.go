@@ -111,7 +111,7 @@ func (p *program) status(ctx context.Context, asJSON bool) error {
 	status, err := p.client.Status(ctx)
 	var warnings []string
 	if set, err := new(profiles.Store).Load(p.files()); err == nil { // otherwise the daemon reports the error
-		warnings = helperTrouble(set.List())
+		warnings = lines(helperTrouble(set.List()))
 	}
 	status.Warnings = append(status.Warnings, warnings...)
 	if errors.Is(err, client.ErrNone) {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"broker/internal/audit"
+	"broker/internal/fault"
 	"broker/internal/grant"
 	"broker/internal/profiles"
 	"broker/internal/secret"
@@ -21,6 +22,14 @@ type AWS interface {
 		endpoint string, token secret.String, err error)
 	// Accounts lists the active accounts of the organization. The session must belong to its management account.
 	Accounts(ctx context.Context, with session.Credentials, endpoint profiles.Endpoint) ([]wire.Account, error)
+	// Whole lists all accounts, with the paths of their organizational units. If AWS denies the paths, denied says
+	// why.
+	Whole(ctx context.Context, with session.Credentials, endpoint profiles.Endpoint) (
+		list []wire.Account, denied, err error)
+	// Role returns what IAM says about a role: its longest session, and whether it accepts session tags. The session
+	// must be of the role's account.
+	Role(ctx context.Context, with session.Credentials, endpoint profiles.Endpoint, arn string) (
+		longest time.Duration, tagged bool, err error)
 }
 
 // signIn replies with a sign-in token. The session that the token is made from is not handed out.
@@ -62,27 +71,40 @@ func (d *Daemon) accounts(ctx context.Context, c call) error {
 	ask := d.grantRequest(c)
 	ask.Event, ask.Delivery = "used", ""
 	var list []wire.Account
-	ask.Use = func(ctx context.Context, r session.Request, answer session.Answer) (err error) {
-		list, err = d.organization(ctx, r, answer)
+	var denied error
+	ask.Use = func(ctx context.Context, r session.Request, answer session.Answer) error {
+		endpoint, err := d.globalEndpoint(r)
+		if err != nil {
+			return err
+		}
+		if c.req.Whole {
+			list, denied, err = d.AWS.Whole(ctx, answer.Credentials, endpoint)
+			return err
+		}
+		list, err = d.AWS.Accounts(ctx, answer.Credentials, endpoint)
 		return err
 	}
 	return d.grants.Give(ctx, ask, func(answers []session.Answer) error {
-		return c.reply(wire.Response{Accounts: list, Warnings: grant.Lines(answers[0].Warnings)})
+		warnings := grant.Lines(answers[0].Warnings)
+		if denied != nil {
+			warnings = append(warnings, "the organizational units are not known: "+fault.Line(denied.Error()))
+		}
+		return c.reply(wire.Response{Accounts: list, Warnings: warnings})
 	})
 }
 
-func (d *Daemon) organization(ctx context.Context, r session.Request, answer session.Answer) ([]wire.Account, error) {
+// globalEndpoint returns the endpoint of a request's profile for a service that has one endpoint in each partition.
+func (d *Daemon) globalEndpoint(r session.Request) (profiles.Endpoint, error) {
 	chain, err := d.chain(r)
 	if err != nil {
-		return nil, err
+		return profiles.Endpoint{}, err
 	}
 	// Use the endpoint of the profile, but without its URL, which is the URL of STS.
 	of := chain.Source.Endpoint
 	if n := len(chain.Roles); n > 0 {
 		of = chain.Roles[n-1].Endpoint
 	}
-	endpoint := profiles.Endpoint{Region: of.Region, FIPS: of.FIPS, CABundle: of.CABundle}
-	return d.AWS.Accounts(ctx, answer.Credentials, endpoint)
+	return profiles.Endpoint{Region: of.Region, FIPS: of.FIPS, CABundle: of.CABundle}, nil
 }
 
 // chain returns the chain of a request's profile.

@@ -87,6 +87,8 @@ type Config struct {
 	StateDir, KeyringDir, Home string
 	// Setup returns the setup for status, by the current settings; may be nil.
 	Setup func() wire.Setup
+	// AWSClock returns AWS's clock minus ours, and when that was learned, the zero time for never; may be nil.
+	AWSClock func() (offset time.Duration, at time.Time)
 	// OnSettings is called with the settings at the start and after each read; may be nil.
 	OnSettings func(profiles.Settings)
 	// Warnings are shown by status while the daemon runs.
@@ -314,9 +316,9 @@ func (d *Daemon) serve(ctx context.Context, conn net.Conn, peer grant.Caller) {
 	}
 }
 
-// accountsOfLine is how many accounts fit into a line: a name has at most 250 bytes, and JSON may take six bytes
-// for each.
-const accountsOfLine = 30
+// accountsOfLine is how many accounts fit into a line: a name and a path have at most 1100 bytes, and JSON may take six
+// bytes for each.
+const accountsOfLine = 9
 
 // send writes one answer. An answer with many accounts takes several lines. An answer that does not fit is not
 // written at all.

@@ -43,6 +43,11 @@ func (d *Daemon) state(_ context.Context, c call) error {
 		setup := d.Setup()
 		status.Setup = &setup
 	}
+	if d.AWSClock != nil {
+		if offset, at := d.AWSClock(); !at.IsZero() {
+			status.Clock = &wire.Clock{Offset: offset.Round(time.Second).Seconds(), At: at}
+		}
+	}
 	for _, w := range d.Broker.Waiting() {
 		status.Waiting = append(status.Waiting, wire.Waiting(w))
 	}

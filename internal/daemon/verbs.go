@@ -33,6 +33,7 @@ var verbs = map[string]verb{
 
 	wire.Console:  {here, (*Daemon).signIn},
 	wire.Accounts: {here, (*Daemon).accounts},
+	wire.Check:    {here, (*Daemon).check},
 
 	wire.Rotate: {here, (*Daemon).rotate},
 

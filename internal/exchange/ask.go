@@ -1,7 +1,9 @@
 package exchange
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -30,6 +32,8 @@ type Account struct {
 	Name string // the name that people gave it: any text, at most 250 bytes of valid UTF-8
 	// Management says that this is the organization's management account.
 	Management bool
+	State      string // as AWS names it, such as ACTIVE or SUSPENDED
+	Path       string // names of the organizational units with a slash between them, from the root on; only of Whole
 }
 
 // Accounts lists the active accounts of an organization, in AWS's order. The keys must belong to its management
@@ -37,6 +41,12 @@ type Account struct {
 // belong to any other account, BadAnswer after 100 pages.
 // https://docs.aws.amazon.com/organizations/latest/APIReference/API_ListAccounts.html
 func (c *Client) Accounts(ctx context.Context, keys Keys, endpoint profiles.Endpoint) ([]Account, error) {
+	all, err := c.listed(ctx, keys, endpoint)
+	return slices.DeleteFunc(all, func(a Account) bool { return a.State != string(types.AccountStateActive) }), err
+}
+
+// listed lists all accounts of an organization.
+func (c *Client) listed(ctx context.Context, keys Keys, endpoint profiles.Endpoint) ([]Account, error) {
 	q := request{verb: "list the accounts of the organization", keys: keys, endpoint: endpoint, service: "Organizations"}
 	var all []Account
 	err := c.pages(ctx, q, func(ctx context.Context, a *attempt, token *string) (*string, error) {
@@ -53,17 +63,24 @@ func (c *Client) Accounts(ctx context.Context, keys Keys, endpoint profiles.Endp
 				return nil, a.badField("Id", id)
 			case len(name) > maxAccountName || !utf8.ValidString(name):
 				return nil, a.badField("Name", name)
-			// State replaces Status, which AWS removes in September 2026.
-			case found.State == types.AccountStateActive || found.State == "" && found.Status == types.AccountStatusActive:
+			default:
 				// arn:PARTITION:organizations::MANAGEMENT:account/o-…/ID
 				management := partition.AccountOfARN(aws.ToString(found.Arn))
-				all = append(all, Account{ID: id, Name: name, Management: management == id})
+				// State replaces Status, which AWS removes in September 2026.
+				state := cmp.Or(string(found.State), string(found.Status))
+				if !stateSyntax.MatchString(state) {
+					return nil, a.badField("State", state)
+				}
+				all = append(all, Account{ID: id, Name: name, Management: management == id, State: state})
 			}
 		}
 		return out.NextToken, nil
 	})
 	return all, err
 }
+
+// stateSyntax is the form of AWS's names for the state of an account.
+var stateSyntax = lazyregexp.New(`^[A-Z_]{1,40}$`)
 
 // maxAccountName is five times what AWS allows, in case AWS raises its limit.
 const maxAccountName = 250

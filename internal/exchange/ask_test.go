@@ -50,7 +50,7 @@ func TestSimulatedAccounts(t *testing.T) {
 	if err != nil ||
 		fmt.Sprint(
 			accounts,
-		) != "[{111122223333 security false} {222233334444 dev false} {333344445555 stage false} {555566667777 mgmt true}]" {
+		) != "[{111122223333 security false ACTIVE } {222233334444 dev false ACTIVE } {333344445555 stage false ACTIVE } {555566667777 mgmt true ACTIVE }]" {
 		t.Errorf("accounts %v, %v", accounts, err)
 	}
 	if n := sim.Count("ListAccounts"); n != 3 {

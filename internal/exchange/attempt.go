@@ -184,6 +184,7 @@ func (a *attempt) readClock(header string, sent time.Time) {
 		return
 	}
 	a.issued, a.dated = date.UTC(), true
+	a.client.answered.Store(now.UnixNano())
 	least, most := date.Sub(now), date.Add(time.Second).Sub(sent)
 	if least <= 0 && most >= 0 {
 		a.client.offset.Store(0)

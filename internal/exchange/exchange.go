@@ -48,6 +48,7 @@ type Client struct {
 	endpoint string
 	timeout  time.Duration
 	offset   atomic.Int64 // time.Duration: AWS's clock minus ours
+	answered atomic.Int64 // when the last answer with a time came, in Unix nanoseconds; 0 for never
 
 	// connect makes the connections of a pool; nil roots means the system's.
 	connect func(roots *x509.CertPool, w way) http.RoundTripper
@@ -92,6 +93,14 @@ type Identity struct {
 // ServerOffset returns AWS's clock minus ours, from the Date header of the last answer. It is zero before the
 // first answer, and while the clocks agree to within the one second that the header can show.
 func (c *Client) ServerOffset() time.Duration { return time.Duration(c.offset.Load()) }
+
+// Clock returns the ServerOffset, and when the answer came that it is from: the zero time before the first answer.
+func (c *Client) Clock() (offset time.Duration, at time.Time) {
+	if nanos := c.answered.Load(); nanos != 0 {
+		at = time.Unix(0, nanos)
+	}
+	return c.ServerOffset(), at
+}
 
 // now returns the time by AWS's clock, as far as it is known.
 func (c *Client) now() time.Time { return time.Now().Add(c.ServerOffset()).UTC() }

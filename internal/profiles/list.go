@@ -83,6 +83,18 @@ func (s *Set) summary(name string) Summary {
 	return sum
 }
 
+// KeysOf returns the line at which the AWS files have keys for a profile, long-lived or of a session. It omits a
+// session that Broker published.
+func (s *Set) KeysOf(name string) (Origin, bool) {
+	p, _ := s.lookup(name)
+	for _, b := range p.aws {
+		if at := (view{b}).origin(keyAccessKeyID); at != (Origin{}) && !b.ours {
+			return at, true
+		}
+	}
+	return Origin{}, false
+}
+
 // kindOf returns the kind of a name, whether or not the name can be used.
 func (s *Set) kindOf(p profile) string {
 	switch {

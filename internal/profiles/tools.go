@@ -85,9 +85,29 @@ var tools = func() []tool {
 // link returns the command that makes AWS tools ask credproc for a profile.
 func link(profile string) fault.Hint { return fault.Hintf("broker profiles link %s", profile) }
 
+func deploy(profile string) fault.Hint {
+	return fault.Hintf("broker exec --mode file %s -- sls deploy --aws-profile %s", profile, profile)
+}
+
 func deployOrPublish(profile string) string {
-	return string(fault.Hintf("broker exec --mode file %s -- sls deploy --aws-profile %s", profile, profile)) +
-		", or " + string(fault.Hintf("broker publish %s", profile))
+	return string(deploy(profile)) + ", or " + string(fault.Hintf("broker publish %s", profile))
+}
+
+// Unable is a tool that cannot read credential_process.
+type Unable struct {
+	Name, Program string
+	Delivery      fault.Hint // the command that gives it the credentials of a profile
+}
+
+// WithoutHelper returns the tools that cannot read credential_process, with the delivery of a profile to each. They
+// were run; docs/tools.md has the other deliveries that work.
+func WithoutHelper(profile string) []Unable {
+	return []Unable{
+		{"Serverless 3", "sls", deploy(profile)},
+		{"Serverless 3", "serverless", deploy(profile)},
+		{"s3cmd", "s3cmd", fault.Hintf("broker exec %s -- s3cmd ls", profile)},
+		{"restic", "restic", fault.Hintf("broker exec --mode server %s -- restic snapshots", profile)},
+	}
 }
 
 // Tools returns for each tool what it does with this profile, given by its exact name, according to the AWS files.

@@ -83,6 +83,8 @@ type Wish struct {
 	AdHoc *AdHoc
 	// ElevatedUntil is when the full rights of a profile with read_only = true end. Zero asks for no such rights.
 	ElevatedUntil time.Time
+	// Variant changes the chain for Broker.Check; zero changes nothing.
+	Variant Variant
 }
 
 // PlanFor resolves a name in a set and plans its chain. If no plan can last as long as was asked for, the error
@@ -99,6 +101,7 @@ func PlanFor(set *profiles.Set, name string, wish Wish) (*Plan, error) {
 	if chain, err = wish.AdHoc.extend(chain); err != nil {
 		return nil, err
 	}
+	chain = wish.Variant.of(chain)
 	plan, err := NewPlan(chain, Defaults{
 		SessionDuration: settings.SessionDuration,
 		STSEndpoint:     settings.STSEndpoint,

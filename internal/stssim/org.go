@@ -29,8 +29,9 @@ type Account struct {
 	ID        string // 12 digits
 	Partition string // such as aws-cn; empty means aws
 
-	Management bool // this is the management account: only it may list the accounts
-	Suspended  bool // it is closed, but still listed
+	Management bool   // this is the management account: only it may list the accounts
+	Suspended  bool   // it is closed, but still listed
+	OU         string // path of its organizational unit below the root, such as Workloads/Prod; empty is the root
 }
 
 // User is an IAM user.
@@ -153,7 +154,8 @@ func (org *Organization) read(section *ini.Section) error {
 	switch kind {
 	case "account":
 		org.Accounts = append(org.Accounts, Account{Name: name, ID: values.take("id"), Partition: values.take("partition"),
-			Management: values.takeBool("management"), Suspended: values.takeBool("suspended")})
+			Management: values.takeBool("management"), Suspended: values.takeBool("suspended"),
+			OU: values.take("ou")})
 	case "user":
 		user := User{
 			Account:        values.take("account"),

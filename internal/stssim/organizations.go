@@ -2,16 +2,18 @@ package stssim
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 )
 
-// This file simulates a single call of AWS Organizations. Unlike STS and IAM, Organizations uses JSON 1.1 and
+// This file simulates a few calls of AWS Organizations. Unlike STS and IAM, Organizations uses JSON 1.1 and
 // names the action in a header.
 // https://docs.aws.amazon.com/organizations/latest/APIReference/API_ListAccounts.html
 
@@ -61,8 +63,27 @@ func (x *exchange) readJSONCall() {
 	x.action, x.json = action, true
 }
 
-// listAccounts lists the accounts of the organization, in pages.
-func (w *world) listAccounts(c *call) (any, *apiError) {
+// accountJSON is an account in the answers of Organizations.
+type accountJSON struct {
+	ID              string `json:"Id"`
+	Arn             string
+	Name            string
+	Email           string
+	State           string // replaces Status, which AWS removes in September 2026
+	Status          string
+	JoinedMethod    string
+	JoinedTimestamp float64
+}
+
+func (a *Account) json(management *Account) accountJSON {
+	return accountJSON{
+		ID: a.ID, Arn: management.arn("organizations", "account/o-simulated1/"+a.ID), Name: a.Name, Email: "aws+" + a.ID + "@example.com",
+		State: a.status(), Status: a.status(), JoinedMethod: "CREATED", JoinedTimestamp: 1.7e9,
+	}
+}
+
+// admin returns the management account if the caller may ask Organizations.
+func (w *world) admin(c *call) (*Account, *apiError) {
 	management := w.management()
 	switch {
 	case management == nil:
@@ -70,14 +91,38 @@ func (w *world) listAccounts(c *call) (any, *apiError) {
 	case c.caller.account != management:
 		return nil, errNotManagement
 	}
-	if err := c.denied("*"); err != nil {
+	return management, c.denied("*")
+}
+
+// listAccounts lists the accounts of the organization, in pages.
+func (w *world) listAccounts(c *call) (any, *apiError) {
+	management, err := w.admin(c)
+	if err != nil {
 		return nil, err
 	}
+	list, next, err := page(w, c, w.listed)
+	if err != nil {
+		return nil, err
+	}
+	out := accountsJSON{Accounts: []accountJSON{}, NextToken: next}
+	for _, a := range list {
+		out.Accounts = append(out.Accounts, a.json(management))
+	}
+	return out, nil
+}
+
+type accountsJSON struct {
+	Accounts  []accountJSON
+	NextToken string `json:",omitempty"`
+}
+
+// page returns the page of a list that a call asks for, and the token of the next page.
+func page[T any](w *world, c *call, list []T) ([]T, string, *apiError) {
 	size := accountsPerPage
 	if text := c.get("MaxResults"); text != "" {
 		n, err := strconv.Atoi(text)
 		if err != nil || n < 1 || n > accountsPerPage {
-			return nil, errBadPageSize
+			return nil, "", errBadPageSize
 		}
 		size = n
 	}
@@ -88,35 +133,92 @@ func (w *world) listAccounts(c *call) (any, *apiError) {
 	if token := c.get("NextToken"); token != "" {
 		text, _ := base64.StdEncoding.DecodeString(token)
 		n, err := strconv.Atoi(strings.TrimPrefix(string(text), "page from "))
-		if err != nil || n < 1 || n >= len(w.listed) {
-			return nil, errBadPage
+		if err != nil || n < 1 || n >= len(list) {
+			return nil, "", errBadPage
 		}
 		from = n
 	}
-	type accountJSON struct {
-		ID              string `json:"Id"`
-		Arn             string
-		Name            string
-		Email           string
-		State           string // replaces Status, which AWS removes in September 2026
-		Status          string
-		JoinedMethod    string
-		JoinedTimestamp float64
+	token := ""
+	if next := from + size; next < len(list) {
+		token = base64.StdEncoding.EncodeToString([]byte("page from " + strconv.Itoa(next)))
 	}
-	out := struct {
-		Accounts  []accountJSON
-		NextToken string `json:",omitempty"`
-	}{Accounts: []accountJSON{}}
-	for _, a := range w.listed[from:min(from+size, len(w.listed))] {
-		out.Accounts = append(out.Accounts, accountJSON{
-			ID: a.ID, Arn: management.arn("organizations", "account/o-simulated1/"+a.ID), Name: a.Name, Email: "aws+" + a.ID + "@example.com",
-			State: a.status(), Status: a.status(), JoinedMethod: "CREATED", JoinedTimestamp: 1.7e9,
-		})
+	return list[from:min(from+size, len(list))], token, nil
+}
+
+// rootID is the id of the only root.
+const rootID = "r-sim1"
+
+// unitID returns the id of an organizational unit, by its path below the root.
+func unitID(path string) string {
+	if path == "" {
+		return rootID
 	}
-	if next := from + size; next < len(w.listed) {
-		out.NextToken = base64.StdEncoding.EncodeToString([]byte("page from " + strconv.Itoa(next)))
+	return fmt.Sprintf("ou-sim1-%x", sha256.Sum256([]byte(path)))[:len("ou-sim1-")+8]
+}
+
+// unitJSON is a root or an organizational unit.
+type unitJSON struct {
+	ID   string `json:"Id"`
+	Arn  string
+	Name string
+}
+
+// listRoots is https://docs.aws.amazon.com/organizations/latest/APIReference/API_ListRoots.html
+func (w *world) listRoots(c *call) (any, *apiError) {
+	management, err := w.admin(c)
+	if err != nil {
+		return nil, err
 	}
-	return out, nil
+	return struct{ Roots []unitJSON }{[]unitJSON{
+		{rootID, management.arn("organizations", "root/o-simulated1/"+rootID), "Root"},
+	}}, nil
+}
+
+// listAccountsForParent is
+// https://docs.aws.amazon.com/organizations/latest/APIReference/API_ListAccountsForParent.html
+func (w *world) listAccountsForParent(c *call) (any, *apiError) {
+	management, err := w.admin(c)
+	if err != nil {
+		return nil, err
+	}
+	var all []*Account
+	for _, a := range w.listed {
+		if unitID(a.OU) == c.get("ParentId") {
+			all = append(all, a)
+		}
+	}
+	list, next, err := page(w, c, all)
+	out := accountsJSON{Accounts: []accountJSON{}, NextToken: next}
+	for _, a := range list {
+		out.Accounts = append(out.Accounts, a.json(management))
+	}
+	return out, err
+}
+
+// listUnitsForParent is
+// https://docs.aws.amazon.com/organizations/latest/APIReference/API_ListOrganizationalUnitsForParent.html
+func (w *world) listUnitsForParent(c *call) (any, *apiError) {
+	management, err := w.admin(c)
+	if err != nil {
+		return nil, err
+	}
+	var all []unitJSON
+	for _, a := range w.listed {
+		above := ""
+		for name := range strings.SplitSeq(a.OU, "/") {
+			path := strings.TrimPrefix(above+"/"+name, "/")
+			unit := unitJSON{unitID(path), management.arn("organizations", "ou/o-simulated1/"+unitID(path)), name}
+			if name != "" && unitID(above) == c.get("ParentId") && !slices.Contains(all, unit) {
+				all = append(all, unit)
+			}
+			above = path
+		}
+	}
+	list, next, err := page(w, c, all)
+	return struct {
+		OrganizationalUnits []unitJSON
+		NextToken           string `json:",omitempty"`
+	}{list, next}, err
 }
 
 // management returns the management account of the organization, or nil.

@@ -53,7 +53,10 @@ var operations = map[string]operation{
 	"ListRoles":              {apiIAM, (*world).listRoles},
 	"UpdateAccessKey":        {apiIAM, (*world).updateAccessKey},
 
-	"ListAccounts": {apiOrganizations, (*world).listAccounts},
+	"ListAccounts":                     {apiOrganizations, (*world).listAccounts},
+	"ListAccountsForParent":            {apiOrganizations, (*world).listAccountsForParent},
+	"ListOrganizationalUnitsForParent": {apiOrganizations, (*world).listUnitsForParent},
+	"ListRoots":                        {apiOrganizations, (*world).listRoots},
 }
 
 // call is one authenticated request.

@@ -89,6 +89,7 @@ type Caller struct {
 	generation int
 	probed     string
 	offset     time.Duration // AWS's clock minus ours, from the last answer
+	answered   time.Time     // when that answer came
 }
 
 var _ session.Opener = (*Caller)(nil)
@@ -152,6 +153,14 @@ func (c *Caller) Key() secret.String {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.opens
+}
+
+// Clock returns AWS's clock minus ours, and when the answer of AWS came that shows it: the zero time before the first
+// one.
+func (c *Caller) Clock() (offset time.Duration, at time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.offset, c.answered
 }
 
 // Forget forgets the passphrase and the key.
@@ -368,7 +377,7 @@ func (c *Caller) run(ctx context.Context, q *Request) (*Answer, error) {
 	}
 	c.mu.Lock()
 	if a.OffsetKnown {
-		c.offset = time.Duration(a.OffsetMS) * time.Millisecond
+		c.offset, c.answered = time.Duration(a.OffsetMS)*time.Millisecond, time.Now()
 	}
 	if a.Key != "" && c.generation == generation { // otherwise the passphrase was cleared or set again meanwhile
 		c.opens = a.key()

@@ -56,6 +56,7 @@ type responseJSON struct {
 	Replaced  part[Replaced]     `json:"heritage,omitzero"`
 	Route     part[Route]        `json:"route,omitzero"`
 	Setup     part[Setup]        `json:"setup,omitzero"`
+	Checked   part[Checked]      `json:"checked,omitzero"`
 }
 
 type errorJSON struct {
@@ -136,7 +137,7 @@ func DecodeRequest(b []byte) (*Request, error) {
 func EncodeResponse(r Response) ([]byte, error) {
 	j := responseJSON{V: Version, Response: r, Status: part[Status]{r.Status}, Prompt: part[Prompt]{r.Prompt},
 		Files: part[Files]{r.Files}, Challenge: part[Stretch]{r.Challenge}, Replaced: part[Replaced]{r.Replaced},
-		Route: part[Route]{r.Route}, Setup: part[Setup]{r.Setup}}
+		Route: part[Route]{r.Route}, Setup: part[Setup]{r.Setup}, Checked: part[Checked]{r.Checked}}
 	if r.Err != nil {
 		j.Error = &errorJSON{r.Err.Kind, fault.Line(r.Err.Message), r.Err.Hint.Shown()}
 	}
@@ -176,7 +177,7 @@ func DecodeResponse(b []byte) (Response, error) {
 	}
 	r := j.Response
 	r.Status, r.Prompt, r.Files, r.Challenge = j.Status.value, j.Prompt.value, j.Files.value, j.Challenge.value
-	r.Replaced, r.Route, r.Setup = j.Replaced.value, j.Route.value, j.Setup.value
+	r.Replaced, r.Route, r.Setup, r.Checked = j.Replaced.value, j.Route.value, j.Setup.value, j.Checked.value
 	if e := j.Error; e != nil {
 		r.Err = &fault.Error{Kind: e.Kind, Message: e.Message, Hint: fault.Hint(e.Hint)}
 	}

@@ -25,6 +25,7 @@ type Response struct {
 	Accounts   []Account    `json:"accounts,omitempty"` // of Accounts
 	Lines      []string     `json:"lines,omitempty"`    // of Rotate: for people
 	More       bool         `json:"more,omitempty"`     // not the last line of the answer: more accounts follow
+	Checked    *Checked     `json:"-"`                  // of Check
 	Route      *Route       `json:"-"`                  // of a failed call to AWS: the proxy and CAs that it used
 	Setup      *Setup       `json:"-"`                  // of a request with other paths: the paths of this daemon
 }
@@ -110,4 +111,25 @@ type Account struct {
 	ID         string `json:"id"`                   // twelve digits
 	Name       string `json:"name"`                 // any text, at most 250 bytes
 	Management bool   `json:"management,omitempty"` // the organization's management account
+	State      string `json:"state,omitempty"`      // as AWS names it, such as ACTIVE
+	Path       string `json:"path,omitempty"`       // names of the organizational units, from the root on, if asked for
+}
+
+// Checked is what AWS said about a role.
+type Checked struct {
+	WithMFA    *Refusal `json:"with_mfa,omitempty"`    // why the role cannot be assumed; nil if it can
+	WithoutMFA *Refusal `json:"without_mfa,omitempty"` // the same without a code
+	// NoDevice says that the source has no MFA device, so that WithMFA was without a code too.
+	NoDevice bool `json:"no_device,omitempty"`
+	// ExternalID is "required" or "ignored". It is empty if the request has no external id, or the role cannot be
+	// assumed.
+	ExternalID string `json:"external_id,omitempty"`
+	MaxSeconds int    `json:"max_seconds,omitempty"` // longest session; 0 if IAM did not say
+	Tags       string `json:"tags,omitempty"`        // "accepted" or "refused": session tags; empty if IAM did not say
+	Seconds    int    `json:"seconds,omitempty"`     // the session that the profile asks for
+}
+
+// Refusal says why AWS refused a role.
+type Refusal struct {
+	Message string `json:"message"`
 }

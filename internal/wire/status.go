@@ -45,6 +45,14 @@ type Status struct {
 	Goroutines int `json:"goroutines,omitempty"` // of the daemon; if it keeps growing, there is a leak
 
 	Setup *Setup `json:"setup,omitempty"` // nil if the daemon is too old to report it
+
+	Clock *Clock `json:"clock,omitempty"` // nil before the first answer of AWS
+}
+
+// Clock compares the clock of this machine with AWS's.
+type Clock struct {
+	Offset float64   `json:"offset_seconds"` // AWS's clock minus ours
+	At     time.Time `json:"at"`             // when AWS answered
 }
 
 // Setup is the setup of a daemon: its absolute paths, and values from the settings or from its service unit.

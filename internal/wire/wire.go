@@ -129,6 +129,7 @@ const (
 	Accounts = "accounts" // lists the accounts of the organization, with the session of Profile
 
 	Rotate = "rotate" // replaces the key of the source Profile, see Rotation
+	Check  = "check"  // says whether the Role of Profile can be assumed, with and without a code; returns no session
 
 	Allow = "allow" // allows sessions of the guarded Profile beforehand, for For, because of Reason
 	Deny  = "deny"  // removes what Allow allowed
@@ -166,7 +167,11 @@ type Request struct {
 	Desktop string        `json:"desktop,omitempty"` // DISPLAY=… and similar, one per line, for a window
 	ID      int           `json:"id,omitempty"`      // of the prompt that is answered
 
-	// Role, of Get, Serve, PrivateFiles and Console, is a role that no profile defines; nil uses the profile unchanged.
+	// Whole, of Accounts, asks for all accounts and not only the active ones, and for their organizational units.
+	Whole bool `json:"whole,omitempty"`
+
+	// Role, of Get, Serve, PrivateFiles, Console and Check, is a role that no profile defines; nil uses the profile
+	// unchanged.
 	Role      *Role    `json:"-"`
 	TokenFile bool     `json:"token_file,omitempty"` // of Serve: also write the token to a file
 	Also      []string `json:"also,omitempty"`       // of PrivateFiles: more profiles in addition to Profile

@@ -87,8 +87,12 @@ func TestResponseLines(t *testing.T) {
 			`{"v":1,"overlay":{"profile":"a","expires":"2026-01-02T15:04:05Z","profiles":["a","b"],"aws_shared_credentials_file":"/run/c"}}`},
 		{Response{SignIn: &SignIn{"https://s/federation", secret.New("t"), "p", expires}},
 			`{"v":1,"sign_in":{"endpoint":"https://s/federation","token":"t","profile":"p","expires":"2026-01-02T15:04:05Z"}}`},
-		{Response{Accounts: []Account{{"111122223333", "Paul's", true}, {"444455556666", "prod", false}}, More: true},
-			`{"v":1,"accounts":[{"id":"111122223333","name":"Paul's","management":true},{"id":"444455556666","name":"prod"}],"more":true}`},
+		{Response{Accounts: []Account{{ID: "111122223333", Name: "Paul's", Management: true},
+			{ID: "444455556666", Name: "prod", State: "ACTIVE", Path: "Root/Prod"}}, More: true},
+			`{"v":1,"accounts":[{"id":"111122223333","name":"Paul's","management":true},` +
+				`{"id":"444455556666","name":"prod","state":"ACTIVE","path":"Root/Prod"}],"more":true}`},
+		{Response{Checked: &Checked{WithoutMFA: &Refusal{"no"}, ExternalID: "ignored", MaxSeconds: 3600, Tags: "accepted"}},
+			`{"v":1,"checked":{"without_mfa":{"message":"no"},"external_id":"ignored","max_seconds":3600,"tags":"accepted"}}`},
 		{
 			Response{Err: fault.New(fault.Denied, "no").WithHint("ask")},
 			`{"v":1,"error":{"kind":"denied","message":"no","hint":"ask"}}`,
