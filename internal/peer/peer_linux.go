@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -236,18 +237,22 @@ func (p Process) readArguments(most int) []string {
 		return nil
 	}
 	defer func() { _ = syscall.Close(fd) }()
-	b := make([]byte, mostOfLineage)
-	n, err := syscall.Read(fd, b)
-	for err == nil && n == len(b) && n < most { // there may be more
-		b = append(b, make([]byte, min(n, most-n))...)
-		var more int
-		more, err = syscall.Read(fd, b[n:])
-		n += more
+	b := make([]byte, 0, mostOfLineage)
+	for len(b) == 0 || len(b) == cap(b) && len(b) < most { // a full buffer means that there may be more
+		b = slices.Grow(b, 1)
+		n, err := syscall.Read(fd, b[len(b):min(cap(b), most)])
+		if err != nil {
+			return nil
+		}
+		if n == 0 {
+			break
+		}
+		b = b[:len(b)+n]
 	}
-	if err != nil || n == 0 {
+	if len(b) == 0 {
 		return nil
 	}
-	line, cut := string(b[:n]), n == most
+	line, cut := string(b), len(b) == most
 	if cut { // no part of an argument: a secret may not be recognized by its part
 		line = line[:strings.LastIndexByte(line, 0)+1]
 	}
