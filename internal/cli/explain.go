@@ -133,8 +133,11 @@ func deviceTrouble(set *profiles.Set, source profiles.Source) []trouble {
 	if source.MFASerial != "" || source.NoSession {
 		return nil
 	}
-	return []trouble{{"source " + source.Name + " has no MFA device; a role that requires one cannot be assumed",
-		fault.Hintf("broker mfa set %s --serial %s", source.Name, cmp.Or(set.DeviceOf(source.Name), "ARN"))}}
+	command := fault.Hintf("broker mfa enroll %s", source.Name)
+	if device := set.DeviceOf(source.Name); device != "" {
+		command = fault.Hintf("broker mfa set %s --serial %s", source.Name, device)
+	}
+	return []trouble{{"source " + source.Name + " has no MFA device; a role that requires one cannot be assumed", command}}
 }
 
 // bundleTrouble reports a file with CAs that cannot be used.
