@@ -37,7 +37,7 @@ func (p *program) logCommand() *cli.Command {
 			"broker log --follow\n" +
 			"broker log who ASIAIOSFODNN7EXAMPLE",
 		Description: "Reads the audit log, newest last, without the daemon. It shows the last lines, or with --since all lines\n" +
-			"since then.",
+			"since then. Times of the table and of --since are local; with --json they are UTC.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "since", Usage: "show all lines since `TIME`, such as " + sinceForms},
 			&cli.IntFlag{Name: "lines", Aliases: []string{"n"}, Usage: "show the last `N` lines; 0 shows all", Value: logLines},
