@@ -285,6 +285,9 @@ func reasonOf(e audit.Event) string {
 	}
 	if len(parts) == 0 && e.Delivery != "" {
 		parts = append(parts, deliveries[e.Delivery])
+		if e.Rights != "" {
+			parts[0] += ", " + string(e.Rights)
+		}
 	}
 	return strings.Join(parts, ": ")
 }

@@ -243,6 +243,7 @@ func (p *program) sayWho(e audit.Event) error {
 	row("profile", e.Profile)
 	row("account", e.Account)
 	row("role", e.Role)
+	row("rights", string(e.Rights))
 	row("session", e.SessionName)
 	if e.Expires != nil {
 		row("expires", localTime(*e.Expires))
