@@ -276,7 +276,7 @@ func whereOf(e audit.Event) string {
 func reasonOf(e audit.Event) string {
 	var parts []string
 	if e.Missed > 0 {
-		parts = append(parts, fmt.Sprintf("%d lines could not be written", e.Missed))
+		parts = append(parts, plural(e.Missed, "line")+" could not be written")
 	}
 	for _, text := range []string{e.Reason, e.Message} {
 		if text != "" {
