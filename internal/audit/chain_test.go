@@ -138,8 +138,9 @@ func TestEachCutIsFound(t *testing.T) {
 		damage func(t *testing.T, path string)
 		want   []string
 	}{
-		"nothing":    {func(*testing.T, string) {}, nil},
-		"first line": {func(t *testing.T, path string) { cutLine(t, path+".2", 1) }, []string{"audit.log.2:1: 1 line before it is missing, and there is no audit.log.3"}},
+		"nothing": {func(*testing.T, string) {}, nil},
+		"first line": {func(t *testing.T, path string) { cutLine(t, path+".2", 1) },
+			[]string{"audit.log.2:1: 1 line before it is missing, and there is no audit.log.3"}},
 		"two lines of the only file": {func(t *testing.T, path string) {
 			remove("audit.log.1")(t, path)
 			remove("audit.log.2")(t, path)
@@ -214,7 +215,8 @@ func TestLinesMissingAtTheStart(t *testing.T) {
 	}
 	path, lines := rotated(t)
 	rep := check(t, path)
-	if len(rep.Findings) > 0 || rep.Missing != int64(90-len(lines)) || rep.Missing == 0 || rep.Lines != len(lines) {
+	if len(rep.Findings) > 0 || rep.Missing != int64(90-len(lines)) || rep.Missing == 0 || rep.Lines != len(lines) ||
+		rep.First.IsZero() {
 		t.Errorf("rotated: %+v", rep)
 	}
 	first := rep.Missing

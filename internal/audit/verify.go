@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"broker/internal/fault"
 )
@@ -33,6 +34,7 @@ type Report struct {
 	// Missing is the number of lines before the first one, by the count of the head. Rotation removes them, or another
 	// program.
 	Missing  int64
+	First    time.Time // of the first line
 	Findings []Finding
 	Known    int // number of heads that Compare found in the log
 
@@ -100,7 +102,7 @@ func (v *verification) checkLine(line Line) {
 	err := json.Unmarshal(line.Text, &e)
 	isFirst := v.Lines == 0
 	if isFirst {
-		v.first = e
+		v.first, v.First = e, e.Time
 	}
 	oldest := v.files[len(v.files)-1].number
 	switch {

@@ -391,8 +391,8 @@ func (p *program) logVerify(c *cli.Context) error {
 		text += fmt.Sprintf("; journald knows %s of them", plural(rep.Known, "head"))
 	}
 	if rep.Missing > 0 {
-		text += fmt.Sprintf("; %s before them are not here: rotation removed them, or another program",
-			plural(int(rep.Missing), "line"))
+		text += fmt.Sprintf("; the first one is of %s, after %s that rotation or another program removed",
+			localTime(rep.First), plural(int(rep.Missing), "line"))
 	}
 	if rep.Unchained > 0 {
 		text += fmt.Sprintf("; the first %s of an older version cannot be checked", plural(rep.Unchained, "line"))

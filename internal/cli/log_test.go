@@ -206,7 +206,8 @@ func TestLogWhoAtATime(t *testing.T) {
 				got = append(got, strings.TrimSpace(name))
 			}
 		}
-		if code != 0 || !slices.Equal(got, tt.want) || !strings.Contains(problems, tt.says) || (tt.says == "") != (problems == "") {
+		if code != 0 || !slices.Equal(got, tt.want) || !strings.Contains(problems, tt.says) ||
+			(tt.says == "") != (problems == "") {
 			t.Errorf("%s: %d %q\n%s\n%s", name, code, got, out, problems)
 		}
 	}

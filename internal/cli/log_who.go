@@ -128,8 +128,8 @@ func (p *program) before(k usedKey, list []logLine) []logLine {
 			"are missing; broker log verify", k.id, localTime(k.at))})
 		return list
 	default:
-		p.warn([]string{fmt.Sprintf("%s for %s after its event of %s left out: broker log who %s", later, k.id,
-			localTime(k.at), k.id)})
+		p.warn([]string{fmt.Sprintf("%s for %s after its event of %s left out: %s", later, k.id, localTime(k.at),
+			fault.Hintf("broker log who %s", k.id))})
 	}
 	return list[:n]
 }
