@@ -72,7 +72,7 @@ func (p *program) trust(ctx context.Context, typed string, yes bool) error {
 	}
 	name, err := set.Find(typed)
 	if info, statErr := os.Stat(typed); err != nil && statErr == nil && info.IsDir() {
-		return fault.Of(err).WithHint("broker profiles trust --directory %s", typed)
+		return fault.Of(err).WithHint("broker profiles trust %s --directory", typed)
 	}
 	if err != nil {
 		return err
