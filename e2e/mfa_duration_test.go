@@ -74,6 +74,11 @@ func TestMinTTL(t *testing.T) {
 	h := seedless(t, "")
 	must(t, h.write(h.awsConfig(), demoConfig+longConfig))
 	h.ok(t, "broker", "login", "security", "--code", h.code(t, serial))
+	r := h.run("broker", "exec", "--min-ttl", "2h", "long", "--", "true")
+	if r.code != 4 || !strings.Contains(r.stderr, "AWS gives more than one hour only if a role is assumed with the "+
+		"long-lived key, so this role needs its own code\nhint: broker mfa set security\n") {
+		t.Errorf("the error does not say why the open session is not enough: %v", r)
+	}
 	for range 2 { // the second time it is cached
 		s := h.sit(t, "broker", "exec", "--min-ttl", "2h", "long", "--", "printenv", "AWS_CREDENTIAL_EXPIRATION")
 		if len(h.codes(t)) == 1 {

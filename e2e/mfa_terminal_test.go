@@ -59,6 +59,27 @@ func TestTwoTerminals(t *testing.T) {
 	h.counted(t, "AssumeRole", 2)
 }
 
+// TestProgressBesidePrompt checks that of two commands on one terminal, the one that waits does not write over the
+// prompt of the other.
+func TestProgressBesidePrompt(t *testing.T) {
+	t.Parallel()
+	h := seedless(t, "")
+	h.env = append(h.env, "TERM=xterm")
+	s := h.shell(t, "sh", "-c", "broker exec product_prod_paul -- echo one | broker exec product_prod_paul -- sed s/^/two-/")
+	s.waits(question)
+	at := s.seen
+	if !s.running(3 * time.Second) { // progress shows a line after one second
+		t.Errorf("it ended: %s", s.shown())
+	}
+	if shown := s.shown()[at:]; strings.Contains(shown, "still waiting") || strings.Contains(shown, "\x1b[K") {
+		t.Errorf("the prompt was overwritten: %q", s.shown())
+	}
+	s.types(h.code(t, serial))
+	s.waits("two-one")
+	s.ends()
+	s.asItWas()
+}
+
 // TestBackgroundJob checks that a background job neither prompts nor writes on the terminal, even if the terminal
 // would allow it.
 func TestBackgroundJob(t *testing.T) {

@@ -32,6 +32,7 @@ type Event struct {
 	SessionName string     `json:"session_name,omitempty"` // of the role session
 	KeyID       string     `json:"key_id,omitempty"`       // access key id of the session
 	Expires     *time.Time `json:"expires,omitempty"`      // end of that session
+	Rights      Rights     `json:"rights,omitempty"`       // empty unless the profile is read-only
 	Cached      bool       `json:"cached,omitempty"`       // the daemon had the session in memory
 	Delivery    Delivery   `json:"delivery,omitempty"`
 	Kind        fault.Kind `json:"kind,omitempty"`    // why it was refused
@@ -61,6 +62,15 @@ const (
 	PrivateFile Delivery = "private_file"
 	Published   Delivery = "published"
 	Console     Delivery = "console"
+)
+
+// Rights says whether a session has all rights of its role, if its profile is read-only.
+type Rights string
+
+// The rights. An elevated session has all rights of its role for a while.
+const (
+	ReadOnly Rights = "read-only"
+	Elevated Rights = "elevated"
 )
 
 // lineJSON is an Event as it is written. Its times replace those of the Event: encoding a string costs a third of
@@ -260,6 +270,7 @@ func (l *Log) encodeLocked(e Event) error {
 		*text = fault.Line(*text)
 	}
 	e.Delivery = Delivery(fault.Line(string(e.Delivery)))
+	e.Rights = Rights(fault.Line(string(e.Rights)))
 	e.Kind = fault.Kind(fault.Line(string(e.Kind)))
 	who := e.Caller
 	e.Caller = nil

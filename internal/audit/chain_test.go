@@ -138,8 +138,15 @@ func TestEachCutIsFound(t *testing.T) {
 		damage func(t *testing.T, path string)
 		want   []string
 	}{
-		"nothing":     {func(*testing.T, string) {}, nil},
-		"first line":  {func(t *testing.T, path string) { cutLine(t, path+".2", 1) }, []string{"audit.log.2:1: the lines before it are missing: audit.log.3 was removed"}},
+		"nothing": {func(*testing.T, string) {}, nil},
+		"first line": {func(t *testing.T, path string) { cutLine(t, path+".2", 1) },
+			[]string{"audit.log.2:1: 1 line before it is missing, and there is no audit.log.3"}},
+		"two lines of the only file": {func(t *testing.T, path string) {
+			remove("audit.log.1")(t, path)
+			remove("audit.log.2")(t, path)
+			cutLine(t, path, 1)
+			cutLine(t, path, 1)
+		}, []string{"audit.log:1: 8 lines before it are missing, and there is no audit.log.1"}},
 		"second line": {func(t *testing.T, path string) { cutLine(t, path, 2) }, []string{"audit.log:2: it does not follow"}},
 		"last line": {func(t *testing.T, path string) { cutLine(t, path, 3) },
 			[]string{"audit.head: the log does not have line 9, the last one"}},
@@ -153,7 +160,7 @@ func TestEachCutIsFound(t *testing.T) {
 		}, []string{"audit.log:3: it does not follow"}},
 		"the log":         {remove("audit.log"), []string{"audit.log: the file is missing", "audit.head: the log does not have line 9"}},
 		"a middle file":   {remove("audit.log.1"), []string{"audit.log.1: the file is missing", "audit.log:1: it does not follow"}},
-		"the oldest file": {remove("audit.log.2"), []string{"audit.log.1:1: the lines before it are missing: audit.log.2 was removed"}},
+		"the oldest file": {remove("audit.log.2"), []string{"audit.log.1:1: 3 lines before it are missing"}},
 		"the head":        {remove("audit.head"), []string{"audit.head: the head of the log is missing"}},
 		"all but the head": {func(t *testing.T, path string) {
 			remove("audit.log")(t, path)
@@ -179,7 +186,7 @@ func TestOldestFileOfRotation(t *testing.T) {
 	if err := os.Remove(fmt.Sprintf("%s.%d", path, keep)); err != nil {
 		t.Fatal(err)
 	}
-	finds(t, "removed", path, "the lines before it are missing: audit.log.4 was removed")
+	finds(t, "removed", path, "lines before it are missing")
 }
 
 // TestLinesMissingAtTheStart: rotation removes lines at the start, so another program can do it too. Verify says how
@@ -208,7 +215,8 @@ func TestLinesMissingAtTheStart(t *testing.T) {
 	}
 	path, lines := rotated(t)
 	rep := check(t, path)
-	if len(rep.Findings) > 0 || rep.Missing != int64(90-len(lines)) || rep.Missing == 0 || rep.Lines != len(lines) {
+	if len(rep.Findings) > 0 || rep.Missing != int64(90-len(lines)) || rep.Missing == 0 || rep.Lines != len(lines) ||
+		rep.First.IsZero() {
 		t.Errorf("rotated: %+v", rep)
 	}
 	first := rep.Missing
@@ -299,7 +307,7 @@ func TestKilledBetweenLineAndHead(t *testing.T) {
 	before := read(t, headPath(path))
 	logOf(t, path, 2, maxSize)
 	write(t, headPath(path), before)
-	finds(t, "killed", path, "audit.head: 2 lines follow the last one")
+	finds(t, "killed", path, "audit.head: after the last line that the head knows, the log has 2 lines")
 	logOf(t, path, 1, maxSize)
 	finds(t, "the next daemon", path)
 	r, err := OpenReader(path)

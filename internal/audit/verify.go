@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
+	"time"
 
 	"broker/internal/fault"
 )
@@ -32,6 +34,7 @@ type Report struct {
 	// Missing is the number of lines before the first one, by the count of the head. Rotation removes them, or another
 	// program.
 	Missing  int64
+	First    time.Time // of the first line
 	Findings []Finding
 	Known    int // number of heads that Compare found in the log
 
@@ -47,6 +50,7 @@ type verification struct {
 	last    string // sum of the last line
 	chained bool   // a line names the one before it
 	missing bool   // a file
+	cut     int    // number of the finding that lines before the first one are missing, from 1; 0 for none
 }
 
 // Verify checks that each line follows the line before it, that no file is missing, and that the last line is the
@@ -98,7 +102,7 @@ func (v *verification) checkLine(line Line) {
 	err := json.Unmarshal(line.Text, &e)
 	isFirst := v.Lines == 0
 	if isFirst {
-		v.first = e
+		v.first, v.First = e, e.Time
 	}
 	oldest := v.files[len(v.files)-1].number
 	switch {
@@ -109,14 +113,16 @@ func (v *verification) checkLine(line Line) {
 	case e.Prev == "" && !v.chained:
 		v.Unchained++
 	case isFirst && oldest < keep:
-		v.found(line.File, line.Number, "the lines before it are missing: %s was removed", v.nameOf(oldest+1))
+		v.found(line.File, line.Number, "lines before it are missing, and there is no %s",
+			v.nameOf(oldest+1))
+		v.cut = len(v.Findings)
 	case !isFirst && e.Prev != v.last:
 		v.found(line.File, line.Number, "it does not follow the line before it: a line was changed, added or removed")
 	}
 	if err == nil && e.Event == "gap" {
 		what := fault.Line(e.Message)
 		if e.Missed > 0 {
-			what = fmt.Sprintf("%d lines could not be written", e.Missed)
+			what = linesOf(int64(e.Missed)) + " could not be written"
 			if e.Message != "" {
 				what += "; " + fault.Line(e.Message)
 			}
@@ -142,16 +148,32 @@ func (v *verification) checkHead() {
 		found("the log does not have line %d, the last one that was written: it was changed or removed", head.Lines)
 	case len(v.Findings) > 0:
 	case v.first.Prev != "" && head.Lines == int64(at+1):
-		found("the head counts %d lines, but the first of them names a line before it", head.Lines)
+		found("the head counts %s, but the first of them names a line before it", linesOf(head.Lines))
 	case head.Lines < int64(at+1), v.first.Prev == "" && head.Lines != int64(at+1):
-		found("the head counts %d lines, and the log has %d up to it", head.Lines, at+1)
+		found("the head counts %s, and the log has %d up to it", linesOf(head.Lines), at+1)
 	case at < v.Lines-1:
-		found("%d lines follow the last one that the head knows: another program added them, or the daemon was killed "+
-			"while it wrote", v.Lines-1-at)
+		found("after the last line that the head knows, the log has %s: another program added them, or the daemon was "+
+			"killed while it wrote", linesOf(int64(v.Lines-1-at)))
 	}
 	if known {
 		v.Missing = max(0, head.Lines-int64(at+1))
 	}
+	if v.cut > 0 && v.Missing > 0 {
+		before := linesOf(v.Missing) + " before it are"
+		if v.Missing == 1 {
+			before = "1 line before it is"
+		}
+		f := &v.Findings[v.cut-1]
+		f.What = strings.Replace(f.What, "lines before it are", before, 1)
+	}
+}
+
+// linesOf returns a number of lines in words.
+func linesOf(n int64) string {
+	if n == 1 {
+		return "1 line"
+	}
+	return fmt.Sprintf("%d lines", n)
 }
 
 func (r *Reader) nameOf(number int) string {

@@ -6,6 +6,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"broker/internal/fault"
+	"broker/internal/profiles"
 	"broker/internal/wire"
 )
 
@@ -55,8 +56,15 @@ func (p *program) allow(c *cli.Context, elevate bool) error {
 		return err
 	}
 	if c.String("reason") == "" {
+		rest := fault.Hint("")
+		if c.IsSet("for") {
+			rest += fault.Hintf(" --for %s", profiles.FormatDuration(spanOf(c, "for")))
+		}
+		if c.Bool("everywhere") {
+			rest += " --everywhere"
+		}
 		return fault.New(fault.Usage, "--reason is missing").
-			WithHint("%s %s --reason WHY", typed(c), name)
+			WithHint("%s %s%s --reason WHY", typed(c), name, rest)
 	}
 	resp, err := p.do(c.Context, wire.Request{Verb: wire.Allow, Profile: name, For: spanOf(c, "for"),
 		Reason: c.String("reason"), Everywhere: c.Bool("everywhere"), Elevate: elevate})

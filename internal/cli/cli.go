@@ -17,6 +17,7 @@ import (
 	"broker/internal/client"
 	"broker/internal/fault"
 	"broker/internal/harden"
+	"broker/internal/lazyregexp"
 	"broker/internal/paths"
 	"broker/internal/profiles"
 	"broker/internal/tty"
@@ -222,9 +223,21 @@ func acts(c *cli.Command) bool { return c != nil && len(c.Flags) > 0 }
 // word.
 func group(*cli.Context) error { return nil }
 
+// flagPattern matches an error of package flag about the value of an option.
+var flagPattern = lazyregexp.New(`^invalid (boolean )?value (.*) for (?:flag )?-(\S+): (.*)$`)
+
 func usageError(c *cli.Context, err error, _ bool) error {
 	f := fault.New(fault.Usage, "%s", err)
-	if name, ok := strings.CutPrefix(err.Error(), "flag provided but not defined: -"); ok {
+	if m := flagPattern.FindStringSubmatch(err.Error()); m != nil {
+		why := m[4]
+		switch {
+		case why == "parse error" && m[1] != "":
+			why = "it is neither true nor false"
+		case why == "parse error":
+			why = "it is not a whole number"
+		}
+		f = fault.New(fault.Usage, "%s does not take %s: %s", dashed(m[3]), m[2], why)
+	} else if name, ok := strings.CutPrefix(err.Error(), "flag provided but not defined: -"); ok {
 		f = fault.New(fault.Usage, "there is no option %s", dashed(name))
 	}
 	if c.Command != nil && c.Command.Name != "" && c.Command.Name != c.App.Name {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -84,6 +85,10 @@ func (p *program) configGet(c *cli.Context) error {
 
 func (p *program) configSet(c *cli.Context) error {
 	args := c.Args().Slice()
+	if len(args) > 2 {
+		return fault.New(fault.Usage, "config set takes one value; put quotes around a value with blanks").
+			WithHint("broker config set %s %s", args[0], strings.Join(args[1:], " "))
+	}
 	if len(args) != 2 || args[1] == "" {
 		return fault.New(fault.Usage, "config set needs a key and its value").WithHint("broker config set KEY VALUE")
 	}

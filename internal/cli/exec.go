@@ -103,6 +103,11 @@ func (p *program) exec(c *cli.Context) error {
 			WithHint("broker shell %s", w.shown())
 	}
 	env, program, err := p.deliver(c, w, command, noProfile)
+	if err == exitError(127) && p.names > 0 && len(command) > 1 && !slices.Contains(p.typed, "--") {
+		if name, err := p.find(command[0]); err == nil && name == command[0] {
+			_, _ = fmt.Fprintf(p.stderr, "hint: %s\n", fault.Hintf("broker exec %s %s -- %s", w.shown(), name, command[1:]))
+		}
+	}
 	if err != nil {
 		return err
 	}

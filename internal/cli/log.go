@@ -37,7 +37,7 @@ func (p *program) logCommand() *cli.Command {
 			"broker log --follow\n" +
 			"broker log who ASIAIOSFODNN7EXAMPLE",
 		Description: "Reads the audit log, newest last, without the daemon. It shows the last lines, or with --since all lines\n" +
-			"since then.",
+			"since then. Times of the table and of --since are local; with --json they are UTC.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "since", Usage: "show all lines since `TIME`, such as " + sinceForms},
 			&cli.IntFlag{Name: "lines", Aliases: []string{"n"}, Usage: "show the last `N` lines; 0 shows all", Value: logLines},
@@ -276,7 +276,7 @@ func whereOf(e audit.Event) string {
 func reasonOf(e audit.Event) string {
 	var parts []string
 	if e.Missed > 0 {
-		parts = append(parts, fmt.Sprintf("%d lines could not be written", e.Missed))
+		parts = append(parts, plural(e.Missed, "line")+" could not be written")
 	}
 	for _, text := range []string{e.Reason, e.Message} {
 		if text != "" {
@@ -285,6 +285,9 @@ func reasonOf(e audit.Event) string {
 	}
 	if len(parts) == 0 && e.Delivery != "" {
 		parts = append(parts, deliveries[e.Delivery])
+		if e.Rights != "" {
+			parts[0] += ", " + string(e.Rights)
+		}
 	}
 	return strings.Join(parts, ": ")
 }
@@ -388,8 +391,8 @@ func (p *program) logVerify(c *cli.Context) error {
 		text += fmt.Sprintf("; journald knows %s of them", plural(rep.Known, "head"))
 	}
 	if rep.Missing > 0 {
-		text += fmt.Sprintf("; %s before them are not here: rotation removed them, or another program",
-			plural(int(rep.Missing), "line"))
+		text += fmt.Sprintf("; the first one is of %s, after %s that rotation or another program removed",
+			localTime(rep.First), plural(int(rep.Missing), "line"))
 	}
 	if rep.Unchained > 0 {
 		text += fmt.Sprintf("; the first %s of an older version cannot be checked", plural(rep.Unchained, "line"))

@@ -4,6 +4,7 @@ package cli
 
 import (
 	"bytes"
+	"compress/gzip"
 	"errors"
 	"fmt"
 	"os"
@@ -153,6 +154,65 @@ func TestLogWho(t *testing.T) {
 			tt.refuse == "" && problems != "" || strings.Contains(out, "unpublished") {
 			t.Errorf("%s: %d\n%s\n%s", name, code, out, problems)
 		}
+	}
+}
+
+// TestLogWhoAtATime: requests after the event cannot be the one. Without a request before it, all are shown: a clock
+// may be wrong. A file of a trail is gzip.
+func TestLogWhoAtATime(t *testing.T) {
+	now := time.Now()
+	event := func(at time.Time) string {
+		return `{"eventTime":"` + at.UTC().Format(time.RFC3339) + `","userIdentity":{"accessKeyId":"` + someKey + `"}}`
+	}
+	logged(t, someEvents(), "", "log")
+	path := filepath.Join(os.Getenv("BROKER_STATE_DIR"), "audit.log")
+	later := now.Add(time.Hour).UTC().Format("2006-01-02T15:04:05.000Z")
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fmt.Fprintf(f, `{"time":%q,"event":"given","profile":"later","key_id":%q,"delivery":"reply","pid":77}`+"\n",
+		later, someKey); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var packed bytes.Buffer
+	w := gzip.NewWriter(&packed)
+	_, err = w.Write([]byte(`{"Records":[` + event(now) + `]}`))
+	if err := errors.Join(err, w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		stdin string
+		want  []string // profiles
+		says  string
+	}{
+		"now":                      {event(now), []string{"prod"}, "1 request for " + someKey + " after its event of "},
+		"a file of a trail":        {packed.String(), []string{"prod"}, "1 request for " + someKey},
+		"with clocks that differ":  {event(now.Add(-30 * time.Second)), []string{"prod"}, "1 request for "},
+		"later":                    {event(now.Add(2 * time.Hour)), []string{"prod", "later"}, ""},
+		"the last event counts":    {event(now.Add(2*time.Hour)) + event(now), []string{"prod", "later"}, ""},
+		"before all":               {event(now.Add(-time.Hour)), []string{"prod", "later"}, "has only requests for "},
+		"no time":                  {`{"userIdentity":{"accessKeyId":"` + someKey + `"}}`, []string{"prod", "later"}, ""},
+		"a time that is no time":   {`{"eventTime":"x","userIdentity":{"accessKeyId":"` + someKey + `"}}`, []string{"prod", "later"}, ""},
+		"a time that is no string": {`{"eventTime":7,"userIdentity":{"accessKeyId":"` + someKey + `"}}`, []string{"prod", "later"}, ""},
+	} {
+		out, problems, code := again(tt.stdin, "log", "who")
+		var got []string
+		for line := range strings.Lines(out) {
+			if name, is := strings.CutPrefix(strings.TrimSpace(line), "profile "); is {
+				got = append(got, strings.TrimSpace(name))
+			}
+		}
+		if code != 0 || !slices.Equal(got, tt.want) || !strings.Contains(problems, tt.says) ||
+			(tt.says == "") != (problems == "") {
+			t.Errorf("%s: %d %q\n%s\n%s", name, code, got, out, problems)
+		}
+	}
+	if _, problems, code := again("\x1f\x8bx", "log", "who"); code != 1 || !strings.HasPrefix(problems, "broker: read stdin: ") {
+		t.Errorf("broken gzip: %d %s", code, problems)
 	}
 }
 

@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"bufio"
 	"bytes"
+	"compress/gzip"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -26,7 +28,8 @@ func (p *program) logWhoCommand() *cli.Command {
 			"broker log who < cloudtrail-event.json",
 		ArgsUsage: "[KEYID|-]",
 		Description: "Without an access key id, or with -, it reads one from stdin, or the events that CloudTrail recorded: one\n" +
-			"event, a file of a trail, or the output of `aws cloudtrail lookup-events`.",
+			"event, a file of a trail (also .json.gz), or the output of `aws cloudtrail lookup-events`. It leaves out\n" +
+			"requests after the time of the event. Times are local; with --json they are UTC.",
 		Flags:  []cli.Flag{&cli.BoolFlag{Name: "json", Usage: "print the lines as they are in the log"}},
 		Action: p.logWho,
 	}
@@ -38,11 +41,20 @@ var keyIDPattern = lazyregexp.New(`^[A-Z0-9]{16,128}$`)
 // plainPattern matches words that a command line shows without quotes.
 var plainPattern = lazyregexp.New(`^[A-Za-z0-9_@%+=:,./-]+$`)
 
-// mostEvents is how much of stdin is read, in bytes. A file of a trail has a few megabytes.
+// mostEvents is how much of stdin is read, in bytes, after it was unpacked. A file of a trail has a few megabytes.
 const mostEvents = 64 << 20
 
+// eventSlack is how far the clocks of this machine and of AWS may differ.
+const eventSlack = time.Minute
+
+// usedKey is an access key id, and the time of the last event that it signed; the time is zero if it is unknown.
+type usedKey struct {
+	id string
+	at time.Time
+}
+
 func (p *program) logWho(c *cli.Context) error {
-	ids, err := p.whoIDs(c)
+	keys, err := p.whoKeys(c)
 	if err != nil {
 		return err
 	}
@@ -52,6 +64,10 @@ func (p *program) logWho(c *cli.Context) error {
 	}
 	defer r.Close()
 	found := map[string][]logLine{}
+	var ids []string
+	for _, k := range keys {
+		ids = append(ids, k.id)
+	}
 	var oldest time.Time
 	for line := range r.Backward() {
 		l := parseLine(line.Text)
@@ -63,9 +79,9 @@ func (p *program) logWho(c *cli.Context) error {
 		}
 	}
 	first := true
-	for _, id := range ids {
-		slices.Reverse(found[id])
-		for _, l := range found[id] {
+	for _, k := range keys {
+		slices.Reverse(found[k.id])
+		for _, l := range p.before(k, found[k.id]) {
 			if c.Bool("json") {
 				p.raw(string(fault.JSON(l.text)))
 				continue
@@ -95,37 +111,74 @@ func (p *program) logWho(c *cli.Context) error {
 		fault.Line(strings.Join(ids, ", ")), since).WithHint("broker log --lines 0")
 }
 
-// whoIDs returns the access key ids that a person typed, or that stdin has, each once.
-func (p *program) whoIDs(c *cli.Context) ([]string, error) {
+// before returns the lines of a key that were written before its last event, and says how many it left out. If there
+// are none, it returns all: a clock may be wrong.
+func (p *program) before(k usedKey, list []logLine) []logLine {
+	n := len(list)
+	if !k.at.IsZero() {
+		for n > 0 && list[n-1].Time.After(k.at.Add(eventSlack)) {
+			n--
+		}
+	}
+	switch later := plural(len(list)-n, "request"); {
+	case n == len(list):
+		return list
+	case n == 0:
+		p.warn([]string{fmt.Sprintf("the log has only requests for %s after its event of %s: a clock is wrong, or lines "+
+			"are missing; broker log verify", k.id, localTime(k.at))})
+		return list
+	default:
+		p.warn([]string{fmt.Sprintf("%s for %s after its event of %s left out: %s", later, k.id, localTime(k.at),
+			fault.Hintf("broker log who %s", k.id))})
+	}
+	return list[:n]
+}
+
+// whoKeys returns the access key ids that a person typed, or that stdin has, each once.
+func (p *program) whoKeys(c *cli.Context) ([]usedKey, error) {
 	typed := c.Args().First()
 	if typed == "" && isTerminal(p.stdin) || c.Args().Len() > 1 {
 		typed, err := one(c, "access key id")
-		return []string{typed}, err
+		return []usedKey{{id: typed}}, err
 	}
 	if typed != "" && typed != "-" {
 		if !keyIDPattern.MatchString(typed) {
 			return nil, fault.New(fault.Usage, "%q is not an access key id", typed).WithHint("broker log who --help")
 		}
-		return []string{typed}, nil
+		return []usedKey{{id: typed}}, nil
 	}
-	text, err := io.ReadAll(io.LimitReader(p.stdin, mostEvents))
+	text, err := readEvents(p.stdin)
 	if err != nil {
 		return nil, fault.New(fault.Failed, "read stdin: %w", err)
 	}
 	if id := strings.TrimSpace(string(text)); keyIDPattern.MatchString(id) {
-		return []string{id}, nil
+		return []usedKey{{id: id}}, nil
 	}
-	ids, err := eventKeyIDs(text)
+	keys, err := eventKeys(text)
 	if err != nil {
 		return nil, fault.New(fault.Usage, "stdin has neither an access key id nor events of CloudTrail: %w", err).
 			WithHint("broker log who --help")
 	}
-	return ids, nil
+	return keys, nil
 }
 
-// eventKeyIDs returns the access key ids that signed the calls of CloudTrail events, each once. The text has one or
-// more JSON documents, each with events in any depth.
-func eventKeyIDs(text []byte) (ids []string, err error) {
+// readEvents reads a text, and unpacks it if it is gzip, as the files of a trail in S3 are.
+func readEvents(stdin io.Reader) ([]byte, error) {
+	in := bufio.NewReader(stdin)
+	var text io.Reader = in
+	if magic, _ := in.Peek(2); string(magic) == "\x1f\x8b" {
+		unpacked, err := gzip.NewReader(in)
+		if err != nil {
+			return nil, err
+		}
+		text = unpacked
+	}
+	return io.ReadAll(io.LimitReader(text, mostEvents))
+}
+
+// eventKeys returns the access key ids that signed the calls of CloudTrail events, each once. The text has one or more
+// JSON documents, each with events in any depth.
+func eventKeys(text []byte) (keys []usedKey, err error) {
 	var walk func(v any)
 	walk = func(v any) {
 		switch v := v.(type) {
@@ -136,8 +189,16 @@ func eventKeyIDs(text []byte) (ids []string, err error) {
 		case map[string]any:
 			if who, is := v["userIdentity"].(map[string]any); is {
 				id, _ := who["accessKeyId"].(string)
-				if keyIDPattern.MatchString(id) && !slices.Contains(ids, id) {
-					ids = append(ids, id)
+				if !keyIDPattern.MatchString(id) {
+					return
+				}
+				i := slices.IndexFunc(keys, func(k usedKey) bool { return k.id == id })
+				if i < 0 {
+					i, keys = len(keys), append(keys, usedKey{id: id})
+				}
+				said, _ := v["eventTime"].(string)
+				if at, err := time.Parse(time.RFC3339, said); err == nil && at.After(keys[i].at) {
+					keys[i].at = at
 				}
 				return
 			}
@@ -163,10 +224,10 @@ func eventKeyIDs(text []byte) (ids []string, err error) {
 		}
 		walk(v)
 	}
-	if len(ids) == 0 {
+	if len(keys) == 0 {
 		return nil, errors.New("no userIdentity has an accessKeyId")
 	}
-	return ids, nil
+	return keys, nil
 }
 
 // sayWho prints one line of the log as a block.
@@ -182,6 +243,7 @@ func (p *program) sayWho(e audit.Event) error {
 	row("profile", e.Profile)
 	row("account", e.Account)
 	row("role", e.Role)
+	row("rights", string(e.Rights))
 	row("session", e.SessionName)
 	if e.Expires != nil {
 		row("expires", localTime(*e.Expires))

@@ -63,6 +63,9 @@ func (p *program) loginCommand() *cli.Command {
 			var code secret.String
 			if c.IsSet("code") {
 				if code, err = mfa.ParseCode(c.String("code")); err != nil {
+					if c.Args().Present() {
+						return fault.Of(err).WithHint("broker login %s --code 123456", names)
+					}
 					return fault.Of(err).WithHint("broker login --code 123456")
 				}
 			}

@@ -17,28 +17,33 @@ const progressAfter = time.Second
 
 // progress shows on the terminal that a command is still waiting, and for how long, once that took a second. Stop
 // removes the line, and so does p.silence before other output; stop may be called more than once. progress shows
-// nothing if stderr is not a terminal, or if this is a background job.
+// nothing if stderr is not a terminal, or if this is a background job. While another program prompts on the terminal,
+// progress writes nothing: the prompt would be overwritten.
 func (p *program) progress() (stop func()) {
 	console, err := tty.Open()
 	if err != nil {
 		return func() {}
 	}
-	inFront := console.Foreground()
-	console.Close()
-	if !inFront || !obeys(p.problems) {
+	if !console.Foreground() || !obeys(p.problems) {
+		console.Close()
 		return func() {}
 	}
 	ended, silent := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(silent)
+		defer console.Close()
 		begun, shown := time.Now(), false
 		for wait := time.NewTimer(progressAfter); ; wait.Reset(time.Second) {
 			select {
 			case <-wait.C:
+				if console.Reads() {
+					shown = false // the prompt has replaced the line
+					continue
+				}
 				shown = true
 				_, _ = fmt.Fprintf(p.problems, "\rstill waiting, %v\x1b[K", time.Since(begun).Round(time.Second))
 			case <-ended:
-				if shown {
+				if shown && !console.Reads() {
 					_, _ = io.WriteString(p.problems, "\r\x1b[K")
 				}
 				return

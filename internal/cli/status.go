@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"broker/internal/client"
+	"broker/internal/dial"
 	"broker/internal/environ"
 	"broker/internal/fault"
 	"broker/internal/lockfile"
@@ -113,6 +115,7 @@ func (p *program) status(ctx context.Context, asJSON bool) error {
 	if set, err := new(profiles.Store).Load(p.files()); err == nil { // otherwise the daemon reports the error
 		warnings = lines(helperTrouble(set.List()))
 	}
+	warnings = append(warnings, p.otherDaemon(ctx)...)
 	status.Warnings = append(status.Warnings, warnings...)
 	if errors.Is(err, client.ErrNone) {
 		// Files of another user would look like a lock, and no daemon could start.
@@ -192,6 +195,21 @@ func (p *program) status(ctx context.Context, asJSON bool) error {
 	}
 	p.warn(status.Warnings)
 	return nil
+}
+
+// otherDaemon returns a warning if processes with another XDG_RUNTIME_DIR have a daemon of their own.
+func (p *program) otherDaemon(ctx context.Context) []string {
+	if p.paths.Other == "" {
+		return nil
+	}
+	socket := filepath.Join(p.paths.Other, filepath.Base(p.paths.Socket))
+	conn, err := dial.Dial(ctx, socket)
+	if err != nil {
+		return nil
+	}
+	_ = conn.Close()
+	return []string{fmt.Sprintf("another daemon of the same registry listens on %s, for processes with another "+
+		"XDG_RUNTIME_DIR; stop it: %s", socket, fault.Hintf("BROKER_SOCKET=%s broker daemon --stop", socket))}
 }
 
 // saySetup prints the paths and routes that the daemon uses.

@@ -71,6 +71,9 @@ func (p *program) trust(ctx context.Context, typed string, yes bool) error {
 		return err
 	}
 	name, err := set.Find(typed)
+	if info, statErr := os.Stat(typed); err != nil && statErr == nil && info.IsDir() {
+		return fault.Of(err).WithHint("broker profiles trust %s --directory", typed)
+	}
 	if err != nil {
 		return err
 	}

@@ -64,7 +64,7 @@ func TestNoExit(t *testing.T) {
 			}
 			h.Broker.Lock()
 			return func() {
-				if _, _, err := h.grants.Withdraw(""); err != nil {
+				if _, _, _, err := h.grants.Withdraw(""); err != nil {
 					t.Error(err)
 				}
 			}

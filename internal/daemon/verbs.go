@@ -245,8 +245,15 @@ func (d *Daemon) line(event string, c call, answer session.Answer, err error) au
 
 // unpublish removes sections from the shared credentials files.
 func (d *Daemon) unpublish(_ context.Context, c call) error {
-	n, standing, err := d.grants.Withdraw(c.req.Profile)
-	d.record("unpublished", "", c, session.Answer{}, err)
+	n, withdrawn, standing, err := d.grants.Withdraw(c.req.Profile)
+	if len(withdrawn) == 0 {
+		withdrawn = []string{c.req.Profile}
+	}
+	for _, profile := range withdrawn {
+		e := d.line("unpublished", c, session.Answer{}, err)
+		e.Profile = profile
+		_ = d.Audit.Record(e)
+	}
 	var warnings []string
 	if len(standing) > 0 {
 		warnings = []string{"publish = true in the registry has no effect until you publish again, or restart the " +

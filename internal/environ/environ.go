@@ -109,6 +109,11 @@ func Build(from []string, p paths.Paths, unit bool) []string {
 		}
 		left = append(left, name)
 	}
+	if env["XDG_RUNTIME_DIR"] == "" && !slices.Contains(left, "XDG_RUNTIME_DIR") {
+		if run := paths.LoginRuntime(env["HOME"]); run != "" { // the daemon also serves programs of the login session
+			env["XDG_RUNTIME_DIR"] = run
+		}
+	}
 	for name, path := range p.Moved() {
 		if !strings.HasPrefix(name, "AWS_") || unit {
 			env[name] = path

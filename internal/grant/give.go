@@ -281,6 +281,13 @@ func (a *Request) Line(event string, i int, answer *session.Answer, err error) a
 	if a.By.Details != nil {
 		e.Caller = a.By.Details()
 	}
+	switch {
+	case err != nil:
+	case answer.ReadOnly:
+		e.Rights = audit.ReadOnly
+	case !r.ElevatedUntil.IsZero():
+		e.Rights = audit.Elevated
+	}
 	if err != nil {
 		f := fault.Of(err)
 		e.Event, e.Kind, e.Message = "refused", f.Kind, f.Error()

@@ -448,7 +448,7 @@ func TestRemovedWhileWritten(t *testing.T) {
 // removes the grant.
 func TestUnpublishSurvivesARewriteOfTheRegistry(t *testing.T) {
 	for name, take := range map[string]func(*Keeper) error{
-		"unpublish": func(k *Keeper) error { _, _, err := k.Withdraw(""); return err },
+		"unpublish": func(k *Keeper) error { _, _, _, err := k.Withdraw(""); return err },
 		"logout":    func(k *Keeper) error { return k.Logout("security") },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -669,7 +669,7 @@ func TestPublishedThenNamed(t *testing.T) {
 			t.Fatal("the Keeper did not notice")
 		}
 	}
-	if _, standing, err := k.Withdraw("dev"); err != nil || len(standing) != 1 {
+	if _, _, standing, err := k.Withdraw("dev"); err != nil || len(standing) != 1 {
 		t.Errorf("%q, %v", standing, err)
 	}
 	k.look(t.Context())
@@ -755,7 +755,7 @@ func TestRefreshAfterUnpublish(t *testing.T) {
 	}
 	k.look(t.Context())
 	k.renewals.Wait()
-	if _, _, err := k.Withdraw("dev"); err != nil {
+	if _, _, _, err := k.Withdraw("dev"); err != nil {
 		t.Fatal(err)
 	}
 	h := k.section(k.Files.Credentials, "dev")
@@ -797,7 +797,7 @@ func TestPublishDuringUnpublish(t *testing.T) {
 	go func() { second <- publish() }()
 	eventually("the second publish did not begin", func() bool { return first.Until.After(until) })
 	go func() {
-		_, _, err := k.Withdraw("")
+		_, _, _, err := k.Withdraw("")
 		withdrawn <- err
 	}()
 	eventually("the unpublish did not end the grant", func() bool { return first.Ended })
@@ -821,7 +821,7 @@ func TestWithdrawTwoFiles(t *testing.T) {
 	if err := k.Publish(t.Context(), ask, &wire.Request{}, func(wire.Response) error { return nil }); err != nil {
 		t.Fatal(err)
 	}
-	if _, standing, err := k.Withdraw("dev"); err != nil || len(standing) != 1 {
+	if _, _, standing, err := k.Withdraw("dev"); err != nil || len(standing) != 1 {
 		t.Errorf("%q, %v", standing, err)
 	}
 	k.look(t.Context())

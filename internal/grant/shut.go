@@ -90,9 +90,9 @@ func (k *Keeper) again(match func(*held) bool) {
 }
 
 // Withdraw ends what Publish began: for one profile, or for all if profile is empty. It returns how many sections
-// it removed, and which of the profiles the registry keeps published: those stay unpublished until they are
-// published again.
-func (k *Keeper) Withdraw(profile string) (n int, standing []string, err error) {
+// it removed, the profiles, and which of these the registry keeps published: those stay unpublished until they
+// are published again.
+func (k *Keeper) Withdraw(profile string) (n int, withdrawn, standing []string, err error) {
 	list := k.all(func(h *held) bool {
 		match := h.Kind == Section && !h.Off && !h.gone && !h.Ended && (profile == "" || h.Profiles[0] == profile)
 		if match && !h.Expires.IsZero() {
@@ -101,7 +101,7 @@ func (k *Keeper) Withdraw(profile string) (n int, standing []string, err error) 
 		return match
 	})
 	if len(list) == 0 && profile != "" {
-		return 0, nil, fault.New(fault.NotFound, "%q is not published", profile).WithHint("broker status")
+		return 0, nil, nil, fault.New(fault.NotFound, "%q is not published", profile).WithHint("broker status")
 	}
 	var off []*held
 	k.shut(list, func(h *held) {
@@ -111,13 +111,15 @@ func (k *Keeper) Withdraw(profile string) (n int, standing []string, err error) 
 	})
 	err = k.clear(off)
 	for _, h := range list {
+		withdrawn = append(withdrawn, h.Profiles[0])
 		if !slices.Contains(off, h) {
 			err = errors.Join(err, k.end(h))
 		}
 	}
 	k.tidy()
+	slices.Sort(withdrawn)
 	slices.Sort(standing)
-	return n, standing, left(err)
+	return n, withdrawn, standing, left(err)
 }
 
 // Holds reports whether a delivered session may still exist.

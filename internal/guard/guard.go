@@ -346,9 +346,9 @@ func (g *Guard) ask(ctx context.Context, h Handout, p Prompt, open *openPrompt, 
 	case choice == ForAWhile && p.MayLast:
 		g.Allow(Allowance{Profile: h.Profile, Role: h.Role, Account: h.Account, Scope: open.scope,
 			Until: g.now().Add(profiles.ConfirmedFor), Reason: p.Why, Answer: true})
-		return "confirmed for " + profiles.FormatDuration(profiles.ConfirmedFor) + " " + open.scope.String(), nil
+		return "confirmed for " + profiles.FormatDuration(profiles.ConfirmedFor) + " " + open.scope.String() + ": " + p.Why, nil
 	}
-	return "confirmed once", nil
+	return "confirmed once: " + p.Why, nil
 }
 
 // end ends a prompt, and lets the requests continue that wait for it.
@@ -369,7 +369,7 @@ func (g *Guard) allowed(h Handout, p Prompt, tree []peer.Process) string {
 			continue
 		}
 		if a.Answer {
-			return "confirmed earlier " + a.Scope.String()
+			return "confirmed earlier " + a.Scope.String() + ": " + p.Why
 		}
 		return "allowed " + a.Scope.String() + ": " + a.Reason
 	}

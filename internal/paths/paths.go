@@ -3,6 +3,7 @@
 package paths
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -20,12 +21,16 @@ type Paths struct {
 	Registry    string // $XDG_CONFIG_HOME/broker/config, BROKER_CONFIG
 	Keyring     string // directory of the file backend: $XDG_DATA_HOME/broker/keyring, BROKER_KEYRING_DIR
 	State       string // directory: $XDG_STATE_HOME/broker, BROKER_STATE_DIR
-	// Runtime is a directory: $XDG_RUNTIME_DIR/broker, else State/run; BROKER_RUNTIME_DIR. If registry, keyring or
+	// Runtime is a directory: $XDG_RUNTIME_DIR/broker, else State/run; BROKER_RUNTIME_DIR. If XDG_RUNTIME_DIR is not
+	// set, as under cron, it is LoginRuntime. If registry, keyring or
 	// state are not in their default places below HOME, the default of Runtime gets a suffix derived from them:
 	// "broker-1f2e3d4c". So each combination has its own daemon, and a shell that overrides one of them never
 	// starts a daemon where other shells look for theirs.
 	Runtime string
-	Socket  string // Runtime/broker.sock, BROKER_SOCKET
+	// Other is the default of Runtime for processes of this user with another XDG_RUNTIME_DIR, or "". A daemon there
+	// has the same registry, keyring and state.
+	Other  string
+	Socket string // Runtime/broker.sock, BROKER_SOCKET
 }
 
 // Audit returns the path of the audit log.
@@ -83,18 +88,26 @@ func FromEnv() (Paths, error) {
 	}
 	if p.Runtime = os.Getenv("BROKER_RUNTIME_DIR"); p.Runtime != "" {
 		p.Runtime = e.absolute(p.Runtime)
-	} else if run := os.Getenv("XDG_RUNTIME_DIR"); usable(run) {
+	} else if run := cmp.Or(os.Getenv("XDG_RUNTIME_DIR"), LoginRuntime(e.home)); usable(run) {
 		p.Runtime = filepath.Join(run, "broker"+e.suffix(p, p.State))
+		p.Other = e.belowState(p)
 	} else {
-		// It is below its own state directory, which therefore does not count for the suffix.
-		p.Runtime = filepath.Join(p.State, "run"+e.suffix(p, filepath.Join(e.home, state.belowHome)))
+		p.Runtime = e.belowState(p)
+		if run := LoginRuntime(e.home); run != "" {
+			p.Other = filepath.Join(run, "broker"+e.suffix(p, p.State))
+		}
 	}
 	if p.Socket = os.Getenv("BROKER_SOCKET"); p.Socket != "" {
-		p.Socket = e.absolute(p.Socket)
+		p.Socket, p.Other = e.absolute(p.Socket), ""
 	} else {
 		p.Socket = filepath.Join(p.Runtime, "broker.sock")
 	}
 	return p, e.err
+}
+
+// belowState returns the runtime directory below the state directory, which therefore does not count for the suffix.
+func (e *env) belowState(p Paths) string {
+	return filepath.Join(p.State, "run"+e.suffix(p, filepath.Join(e.home, state.belowHome)))
 }
 
 // suffix tells the runtime directories of different registries, keyrings and state directories apart; it is empty

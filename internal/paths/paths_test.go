@@ -5,8 +5,11 @@ package paths
 import (
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+
+	"broker/internal/system"
 )
 
 // clean unsets every variable that FromEnv reads.
@@ -121,6 +124,50 @@ func TestRuntimeOfItsOwn(t *testing.T) {
 			t.Errorf("BROKER_RUNTIME_DIR is set, got %s", got)
 		}
 	}
+}
+
+// TestLoginRuntime: without XDG_RUNTIME_DIR, as under cron, the daemon is that of the login session. A home that is not
+// that of the user, and a directory that others can write to, have a daemon of their own.
+func TestLoginRuntime(t *testing.T) {
+	clean(t)
+	home, uid := system.KnownHome(), strconv.Itoa(os.Getuid())
+	if home == "" {
+		t.Skip("this user has no home directory")
+	}
+	logins = t.TempDir()
+	t.Cleanup(func() { logins = "/run/user" })
+	run := filepath.Join(logins, uid)
+	below := filepath.Join(home, ".local/state/broker/run")
+	check := func(want, other string) {
+		t.Helper()
+		if got, err := FromEnv(); err != nil || got.Runtime != want || got.Other != other {
+			t.Errorf("%s and %s, %v; want %s and %s", got.Runtime, got.Other, err, want, other)
+		}
+	}
+	t.Setenv("HOME", home)
+	check(below, "")
+	if err := os.Mkdir(run, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	check(run+"/broker", below)
+	t.Setenv("XDG_RUNTIME_DIR", logins+"/gone")
+	check(below, run+"/broker")
+	t.Setenv("XDG_RUNTIME_DIR", run)
+	check(run+"/broker", below)
+	t.Setenv("XDG_RUNTIME_DIR", "")
+	t.Setenv("BROKER_RUNTIME_DIR", "/r")
+	check("/r", "")
+	t.Setenv("BROKER_RUNTIME_DIR", "")
+	t.Setenv("BROKER_SOCKET", "/r/s")
+	check(run+"/broker", "")
+	t.Setenv("BROKER_SOCKET", "")
+	t.Setenv("HOME", "/home/x")
+	check("/home/x/.local/state/broker/run", "")
+	t.Setenv("HOME", home)
+	if err := os.Chmod(run, 0o770); err != nil {
+		t.Fatal(err)
+	}
+	check(below, "")
 }
 
 // TestSharedRuntimeDir: a directory that others may write to does not count as the user's own, not even for root.

@@ -10,6 +10,9 @@ var (
 	state    = place{"LOCALAPPDATA", "broker", "AppData/Local/broker"}
 )
 
+// LoginRuntime is always empty: Windows has no such directories.
+func LoginRuntime(string) string { return "" }
+
 // usable is always false: Windows has no XDG_RUNTIME_DIR, and a value set by Git's shell or WSL is not meant for
 // us.
 func usable(string) bool { return false }

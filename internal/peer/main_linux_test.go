@@ -43,6 +43,8 @@ func TestMain(m *testing.M) {
 		}
 	case "exec":
 		playExec(argument)
+	case "headless":
+		playHeadless()
 	}
 	fmt.Println(line)
 	_, _ = io.Copy(io.Discard, os.Stdin)
@@ -83,6 +85,22 @@ func playExec(times string) {
 		done <- syscall.Exec("/proc/self/exe", os.Args, []string{"PEER_TEST_PLAY=exec " + strconv.Itoa(n-1)})
 	}()
 	must(<-done)
+}
+
+// playHeadless ends the first thread. The process goes on until its input ends.
+func playHeadless() {
+	runtime.LockOSThread() // to the first thread
+	go func() {
+		for stat := ""; !strings.Contains(stat, ") Z "); {
+			b, err := os.ReadFile("/proc/self/stat")
+			must(err)
+			stat = string(b)
+		}
+		fmt.Println("headless")
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		os.Exit(0)
+	}()
+	_, _, _ = syscall.Syscall(syscall.SYS_EXIT, 0, 0, 0)
 }
 
 const stranger = 65534

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
 	"strconv"
@@ -44,6 +45,18 @@ func gone(fd int) bool {
 }
 
 func (p Process) file(name string) string { return "/proc/" + strconv.Itoa(p.PID) + "/" + name }
+
+// ofThread returns the path of a file of another thread than the first, or "". Once the first thread of a process has
+// ended, its own files are empty, while the process goes on.
+func (p Process) ofThread(name string) string {
+	tasks, _ := os.ReadDir(p.file("task"))
+	for _, task := range tasks {
+		if task.Name() != strconv.Itoa(p.PID) {
+			return p.file("task/" + task.Name() + "/" + name)
+		}
+	}
+	return ""
+}
 
 // look reads proc_pid_stat(5). execve(2) does not change the start time.
 func look(pid int) (facts, error) {
@@ -91,12 +104,19 @@ func (p Process) Executable() string { return p.link("exe") }
 func (p Process) Dir() string { return p.link("cwd") }
 
 func (p Process) link(name string) string {
-	path, err := os.Readlink(p.file(name))
-	if err == nil && p.Start != "" {
-		_, err = p.look() // otherwise it may be that of a later process
+	path := p.readLink(name)
+	if path != "" && p.Start != "" {
+		if _, err := p.look(); err != nil { // it may be that of a later process
+			return ""
+		}
 	}
-	if err != nil {
-		return ""
+	return path
+}
+
+func (p Process) readLink(name string) string {
+	path, err := os.Readlink(p.file(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		path, _ = os.Readlink(p.ofThread(name))
 	}
 	return path
 }
@@ -132,9 +152,9 @@ func (p Process) Lineage() (list []Description) {
 			}
 		}
 		d := Description{Arguments: p.readArguments(mostOfLineage)}
-		d.Executable, _ = os.Readlink(p.file("exe"))
+		d.Executable = p.readLink("exe")
 		if dir == "" {
-			d.Dir, _ = os.Readlink(p.file("cwd"))
+			d.Dir = p.readLink("cwd")
 			dir = d.Dir
 		}
 		// Look last. If the process started before its child, all that was read before is its own too, since the
@@ -232,7 +252,14 @@ const (
 
 // readArguments reads the first bytes of the command line, up to the end of an argument.
 func (p Process) readArguments(most int) []string {
-	fd, err := syscall.Open(p.file("cmdline"), syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+	if list := readArguments(p.file("cmdline"), most); list != nil {
+		return list
+	}
+	return readArguments(p.ofThread("cmdline"), most)
+}
+
+func readArguments(path string, most int) []string {
+	fd, err := syscall.Open(path, syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
 	if err != nil {
 		return nil
 	}

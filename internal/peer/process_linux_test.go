@@ -233,6 +233,20 @@ func TestLineage(t *testing.T) {
 	}
 }
 
+// TestWithoutFirstThread: a process whose first thread has ended still has a command line, a program and a directory.
+func TestWithoutFirstThread(t *testing.T) {
+	p, err := Find(playAs(t, uint32(os.Getuid()), "headless").Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(p.Arguments()) == 0 || p.Executable() == "" || p.Dir() != "/" {
+		t.Errorf("%q, %q, %q", p.Arguments(), p.Executable(), p.Dir())
+	}
+	if list := p.Lineage(); len(list[0].Arguments) == 0 || list[0].Executable == "" || list[0].Dir != "/" {
+		t.Errorf("%+v", list[0])
+	}
+}
+
 // TestLineageAfterExec: the program of a parent is not remembered beyond its execve.
 func TestLineageAfterExec(t *testing.T) {
 	cmd := exec.Command("sh", "-c", "sleep 600 & echo $!; read x; exec sleep 601")

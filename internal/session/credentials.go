@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"broker/internal/fault"
@@ -38,6 +39,10 @@ func (b *Broker) Credentials(ctx context.Context, req Request) (Answer, error) {
 			(req.AdHoc != nil || req.MinTTL > 0) {
 			// broker login cannot ask for this exact session.
 			err = fault.Of(err).WithHint("broker mfa set %s", got.plan.Source.Name)
+		}
+		if fault.Is(err, fault.LoginNeeded) && !errors.Is(err, ErrCancelled) && got.plan != nil &&
+			slices.Contains(got.plan.Notes, longNeedsKey) {
+			err = fault.Of(fmt.Errorf("%w; %s", err, longNeedsKey))
 		}
 		if fault.Is(err, fault.LoginNeeded) && len(got.plan.Warnings) > 0 {
 			err = fault.Of(fmt.Errorf("%w; %s", err, got.plan.Warnings[0]))

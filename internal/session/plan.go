@@ -271,8 +271,7 @@ func NewPlan(chain profiles.Chain, d Defaults) (*Plan, error) {
 			if role.FreshMFA {
 				p.Notes = append(p.Notes, "mfa = each: every session of this role needs a code of its own")
 			} else {
-				p.Notes = append(p.Notes, "AWS gives more than one hour only if a role is assumed with the long-lived key, "+
-					"so this role needs its own code")
+				p.Notes = append(p.Notes, longNeedsKey)
 			}
 		case !direct && step.Duration > hour:
 			step.Duration = hour
@@ -315,6 +314,10 @@ func NewPlan(chain profiles.Chain, d Defaults) (*Plan, error) {
 	p.keys = keysOf(p)
 	return p, nil
 }
+
+// longNeedsKey says why an open session of the source is not enough.
+const longNeedsKey = "AWS gives more than one hour only if a role is assumed with the long-lived key, so this role needs " +
+	"its own code"
 
 // readOnly is the policy of a session of a profile with read_only = true. This AWS managed policy allows reading the
 // resources of an account, with their contents. It does not allow assuming another role.

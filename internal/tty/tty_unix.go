@@ -87,6 +87,13 @@ func (c Console) Foreground() bool {
 	return err == nil && int(group) == syscall.Getpgrp()
 }
 
+// Reads reports whether a program reads single keys or a hidden line from the terminal, as a prompt does.
+func (c Console) Reads() bool {
+	var mode syscall.Termios
+	err := ioctl(c.fd, getMode, unsafe.Pointer(&mode))
+	return err == nil && mode.Lflag&(syscall.ICANON|syscall.ECHO) != syscall.ICANON|syscall.ECHO
+}
+
 // Remember saves the mode of the terminal for Restore.
 func (c Console) Remember() error { return ioctl(c.fd, getMode, unsafe.Pointer(c.before)) }
 

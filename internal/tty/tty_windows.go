@@ -99,6 +99,13 @@ func (c Console) Foreground() bool {
 	return syscall.GetConsoleMode(c.in, &mode) == nil
 }
 
+// Reads reports whether a program reads single keys or a hidden line from the console, as a prompt does.
+func (c Console) Reads() bool {
+	var mode uint32
+	err := syscall.GetConsoleMode(c.in, &mode)
+	return err == nil && mode&(lineInput|echoInput) != lineInput|echoInput
+}
+
 // Remember saves the mode of the keyboard for Restore.
 func (c Console) Remember() error { return syscall.GetConsoleMode(c.in, c.before) }
 
@@ -107,6 +114,9 @@ const processedInput = 1
 
 // lineInput is ENABLE_LINE_INPUT: a read returns a whole line.
 const lineInput = 2
+
+// echoInput is ENABLE_ECHO_INPUT: what is typed is shown.
+const echoInput = 4
 
 // Ask puts the keyboard into the mode for a prompt.
 func (c Console) Ask() {
