@@ -55,7 +55,7 @@ func (d *Daemon) state(_ context.Context, c call) error {
 	if set, err := d.Store.Load(d.Files); err != nil {
 		status.Warnings, status.KeyringUnknown = []string{err.Error()}, true
 	} else {
-		status.Warnings = grant.Lines(set.Warnings())
+		status.Warnings = grant.Lines(append(set.Warnings(), set.Advice()...))
 		for _, old := range set.OldKeys(time.Now()) {
 			status.Warnings = append(status.Warnings, old.String())
 		}
