@@ -125,8 +125,8 @@ func (p *program) explanation(ctx context.Context, typed string) (explainJSON, e
 		out.Outside = chain.Directories.Outside(workingDirectory(), plan.Profile, account)
 	}
 	for _, a := range status.Allowed {
-		if until := a.Until.UTC().Format(time.RFC3339); a.Elevated && a.Here && a.Profile == plan.Profile && until > out.Elevated {
-			out.Elevated = until
+		if a.Elevated && a.Here && a.Profile == plan.Profile {
+			out.Elevated = max(out.Elevated, a.Until.UTC().Format(time.RFC3339))
 		}
 	}
 	out.Asked = asked(out.Daemon, plan, held, settings.KeyringBackend)

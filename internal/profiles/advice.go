@@ -9,7 +9,8 @@ import (
 )
 
 // registryOnly are the keys of a profile that count in the registry only, and that link does not move there.
-var registryOnly = set(keyMFA, keyPublish, keyBrowser, keySourceIdentity, keySessionTags, keyTransitiveTags, keyOptionalTags)
+var registryOnly = set(keyMFA, keyPublish, keyBrowser, keySourceIdentity, keySessionTags, keyTransitiveTags,
+	keyOptionalTags)
 
 // Advice lists the settings of the AWS files that do less than they say, by file and line: guards that AWS tools
 // bypass, and keys that count in the registry only. Given exact names, it lists only those of these profiles.
