@@ -33,7 +33,8 @@ func (d *Daemon) state(_ context.Context, c call) error {
 	}
 	for _, a := range d.guard.List() {
 		status.Allowed = append(status.Allowed, wire.Allowed{Profile: a.Profile, Elevated: a.Elevated,
-			Where: a.Scope.String(), Here: d.guard.Holds(a, c.peer.PID), Until: a.Until, Reason: fault.Line(a.Reason), Answer: a.Answer})
+			Where: a.Scope.String(), Here: d.guard.Holds(a, c.peer.PID), Until: a.Until, Reason: fault.Line(a.Reason),
+			Answer: a.Answer})
 	}
 	if d.Setup != nil {
 		setup := d.Setup()
