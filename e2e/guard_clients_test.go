@@ -161,9 +161,13 @@ func TestClientsGuardServerless(t *testing.T) {
 			if strings.Contains(why, "guarded command") {
 				answers = "y = once, Enter = no:"
 			}
+			note := ""
+			if strings.HasPrefix(command, "broker publish ") {
+				note = "\n  note      while it is published, guarded commands are not seen"
+			}
 			want := "\nprod needs a confirmation: " + why +
 				"\n  role      allow-admin-from-security-account in account 444455556666" +
-				"\n  command   " + command + "\n  directory " + dir + "\n" + confirmation + " " + answers
+				"\n  command   " + command + "\n  directory " + dir + note + "\n" + confirmation + " " + answers
 			if screen := m.waits("Enter = no:"); !strings.Contains(screen, want) {
 				t.Errorf("%s: the screen lacks %q:\n%s", line, want, screen)
 			}
