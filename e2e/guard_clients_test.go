@@ -35,7 +35,7 @@ func TestClientsGuard(t *testing.T) {
 		"prod needs a confirmation: it is a production profile\n",
 		"\n  role      allow-admin-from-security-account in account 444455556666\n",
 		"\n  command   aws sts get-caller-identity --profile prod", "\n  directory " + h.dir,
-		"\nHand out a session of prod? y = once, a = each one of prod in this terminal for 15m, Enter = no:",
+		"\nHand out a session of prod? y = once, a = each one for this reason in this terminal for 15m, Enter = no:",
 	} {
 		if !strings.Contains(screen, line) {
 			t.Errorf("the screen lacks %q:\n%s", line, screen)
@@ -157,13 +157,17 @@ func TestClientsGuardServerless(t *testing.T) {
 		questions := 0
 		if command != "" {
 			questions = 1
-			answers := "y = once, a = each one of prod in this terminal for 15m, Enter = no:"
+			answers := "y = once, a = each one for this reason in this terminal for 15m, Enter = no:"
 			if strings.Contains(why, "guarded command") {
 				answers = "y = once, Enter = no:"
 			}
+			note := ""
+			if strings.HasPrefix(command, "broker publish ") {
+				note = "\n  note      while it is published, guarded commands are not seen"
+			}
 			want := "\nprod needs a confirmation: " + why +
 				"\n  role      allow-admin-from-security-account in account 444455556666" +
-				"\n  command   " + command + "\n  directory " + dir + "\n" + confirmation + " " + answers
+				"\n  command   " + command + "\n  directory " + dir + note + "\n" + confirmation + " " + answers
 			if screen := m.waits("Enter = no:"); !strings.Contains(screen, want) {
 				t.Errorf("%s: the screen lacks %q:\n%s", line, want, screen)
 			}

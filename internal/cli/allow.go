@@ -85,9 +85,9 @@ func (p *program) sayAllowed(list []wire.Allowed) {
 		if a.Elevated {
 			what = "elevated"
 		}
-		reason := "confirmed"
-		if a.Reason != "" {
-			reason = fault.Line(a.Reason)
+		reason := fault.Line(a.Reason)
+		if a.Answer {
+			reason = "confirmed, because " + reason
 		}
 		p.say("%s  %s %s until %s: %s", what, fault.Line(a.Profile), fault.Line(a.Where),
 			clock(a.Until, time.Now(), time.TimeOnly), reason)
@@ -117,7 +117,11 @@ func (p *program) denyCommand() *cli.Command {
 				return err
 			}
 			if resp.Count == 0 {
-				p.say("%s: nothing was allowed here", fault.Line(name))
+				where := " here; for other terminals, use --everywhere"
+				if c.Bool("everywhere") {
+					where = ""
+				}
+				p.say("%s: nothing was allowed%s", fault.Line(name), where)
 				return nil
 			}
 			p.say("%s: no longer allowed", fault.Line(name))

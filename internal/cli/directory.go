@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"broker/internal/fault"
+	"broker/internal/peer"
 	"broker/internal/profiles"
 	"broker/internal/system"
 )
@@ -24,6 +25,15 @@ func nearestDirectory() string {
 		return ""
 	}
 	return profiles.NearestDirectory(dir)
+}
+
+// workingDirectory returns the working directory as the daemon sees it, or "" if this system does not tell.
+func workingDirectory() string {
+	self, err := peer.Find(os.Getpid())
+	if err != nil {
+		return ""
+	}
+	return self.Dir()
 }
 
 // directoryProfile returns the exact name of the profile that the nearest file .broker names first, or "" if there is

@@ -54,6 +54,8 @@ type explainJSON struct {
 	planJSON
 	Daemon      string         `json:"daemon"` // "running", "locked", "not running" or "not answering"
 	Asked       askedJSON      `json:"asked"`
+	Outside     string         `json:"outside,omitempty"`        // why it does not belong to the working directory
+	Elevated    string         `json:"elevated_until,omitempty"` // until when this process gets the full role
 	Tools       []toolJSON     `json:"tools"`
 	Environment []variableJSON `json:"environment"`
 }
@@ -118,6 +120,15 @@ func (p *program) explanation(ctx context.Context, typed string) (explainJSON, e
 	}
 	own := slices.DeleteFunc(set.List(), func(s profiles.Summary) bool { return s.Name != plan.Profile })
 	out.Notes = append(out.Notes, lines(helperTrouble(own))...)
+	if chain, err := set.Resolve(plan.Profile); err == nil {
+		_, account := chain.Account()
+		out.Outside = chain.Directories.Outside(workingDirectory(), plan.Profile, account)
+	}
+	for _, a := range status.Allowed {
+		if a.Elevated && a.Here && a.Profile == plan.Profile {
+			out.Elevated = max(out.Elevated, a.Until.UTC().Format(time.RFC3339))
+		}
+	}
 	out.Asked = asked(out.Daemon, plan, held, settings.KeyringBackend)
 	for _, v := range set.Tools(plan.Profile, os.Getenv) {
 		out.Tools = append(out.Tools, toolJSON(v))
@@ -226,7 +237,11 @@ func (p *program) explain(plan explainJSON) {
 			}
 			detail("tag", t.Key+" = "+t.Value+passed)
 		}
-		detail("rights", rights(s.ReadOnly))
+		elevated := ""
+		if until, err := time.Parse(time.RFC3339, plan.Elevated); err == nil && s.ReadOnly && i == len(plan.Steps)-1 {
+			elevated = "; here the full role until " + clock(until, time.Now(), hourMinute) + ", because it is elevated"
+		}
+		detail("rights", rights(s.ReadOnly)+elevated)
 		detail("external id", s.ExternalID)
 		detail("endpoint", s.Endpoint)
 		detail("signed with", map[bool]string{true: "the long-lived key, by the vault process", false: fmt.Sprintf("the session of step %d", i)}[i == 0])
@@ -249,6 +264,9 @@ func (p *program) explain(plan explainJSON) {
 	p.say("asked now: %s", fault.Line(plan.Asked.Text))
 	if plan.Confirm != "" {
 		p.say("to confirm: %s", plan.Confirm)
+	}
+	if plan.Outside != "" {
+		p.say("to confirm: here, because %s", fault.Line(plan.Outside))
 	}
 	p.say("values")
 	for _, v := range plan.Values {

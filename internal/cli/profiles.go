@@ -71,6 +71,8 @@ type profileJSON struct {
 	AccountID string   `json:"account_id,omitempty"`
 	RoleARN   string   `json:"role_arn,omitempty"`
 	ReadOnly  bool     `json:"read_only,omitempty"`
+	Confirm   string   `json:"confirm,omitempty"`  // when Broker asks before it hands out a session
+	Bypassed  string   `json:"bypassed,omitempty"` // why AWS tools do not keep confirm and read_only
 	Source    string   `json:"source,omitempty"`
 	Region    string   `json:"region,omitempty"`
 	Linked    bool     `json:"linked"`
@@ -99,6 +101,8 @@ func (p *program) profilesList(c *cli.Context) error {
 					s.AccountID,
 					s.RoleARN,
 					s.ReadOnly,
+					s.Guard.String(),
+					s.Bypassed,
 					s.Source,
 					s.Region,
 					s.Linked,
@@ -115,18 +119,20 @@ func (p *program) profilesList(c *cli.Context) error {
 		return nil
 	}
 	w := listTable(p.text, columns(p.stdout))
-	var problems []string
+	var notes []string
 	for _, s := range list {
 		linked := ""
 		if s.Linked {
 			linked = "yes"
 		}
 		w.row(append(cellsOf(s), s.Source, linked)...)
-		if s.Problem != "" {
-			problems = append(problems, under(s.Name, s.Problem))
+		for _, note := range []string{s.Problem, s.Bypassed} {
+			if note != "" {
+				notes = append(notes, under(s.Name, note))
+			}
 		}
 	}
-	return p.printTable(w, problems)
+	return p.printTable(w, notes)
 }
 
 // listTable returns the table of `broker list`. A row is the cells of cellsOf and two more.
@@ -147,6 +153,9 @@ func cellsOf(s profiles.Summary) []string {
 	}
 	if s.ReadOnly {
 		role += " (read-only)"
+	}
+	if !s.Guard.IsZero() {
+		role += " (guarded)"
 	}
 	return []string{name, s.AccountID, role, s.Region}
 }
@@ -272,7 +281,11 @@ func (p *program) describe(typed string) (planJSON, *session.Plan, *profiles.Set
 		}
 		out.Steps = append(out.Steps, step)
 	}
-	for _, w := range chain.Warnings {
+	names := []string{name, chain.Source.Name}
+	for _, role := range chain.Roles {
+		names = append(names, role.Profile)
+	}
+	for _, w := range append(slices.Clip(chain.Warnings), set.Advice(names...)...) {
 		p.warn([]string{w.String()})
 	}
 	for _, v := range chain.Values {

@@ -231,6 +231,7 @@ func (d *Daemon) tryUnlock(ctx context.Context, c call) error {
 			d.leave()
 			return lockedAgain()
 		}
+		d.guard.Clear() // what was allowed while the lock came
 		d.Broker.Unlock()
 	}
 	d.grants.Resume()

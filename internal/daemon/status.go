@@ -32,12 +32,9 @@ func (d *Daemon) state(_ context.Context, c call) error {
 		Goroutines: runtime.NumGoroutine(),
 	}
 	for _, a := range d.guard.List() {
-		allowed := wire.Allowed{Profile: a.Profile, Elevated: a.Elevated, Where: a.Scope.String(),
-			Here: d.guard.Holds(a, c.peer.PID), Until: a.Until}
-		if !a.Answer {
-			allowed.Reason = fault.Line(a.Reason)
-		}
-		status.Allowed = append(status.Allowed, allowed)
+		status.Allowed = append(status.Allowed, wire.Allowed{Profile: a.Profile, Elevated: a.Elevated,
+			Where: a.Scope.String(), Here: d.guard.Holds(a, c.peer.PID), Until: a.Until, Reason: fault.Line(a.Reason),
+			Answer: a.Answer})
 	}
 	if d.Setup != nil {
 		setup := d.Setup()
@@ -55,7 +52,7 @@ func (d *Daemon) state(_ context.Context, c call) error {
 	if set, err := d.Store.Load(d.Files); err != nil {
 		status.Warnings, status.KeyringUnknown = []string{err.Error()}, true
 	} else {
-		status.Warnings = grant.Lines(set.Warnings())
+		status.Warnings = grant.Lines(append(set.Warnings(), set.Advice()...))
 		for _, old := range set.OldKeys(time.Now()) {
 			status.Warnings = append(status.Warnings, old.String())
 		}

@@ -152,7 +152,7 @@ func (k *Keeper) confirm(ctx context.Context, a *Request, answers []session.Answ
 		}
 		how, did, err := k.Guard.Check(ctx, guard.Handout{
 			Profile: answer.Profile, Role: answer.Role, Account: answer.Account, Guard: answer.Guard, PID: a.By.PID,
-			Outside: outside, Commands: k.guardCommands,
+			Outside: outside, Published: a.Delivery == audit.Published, Commands: k.guardCommands,
 		}, a.Person)
 		asked = asked || did
 		if err != nil {

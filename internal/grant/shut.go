@@ -25,7 +25,6 @@ func (k *Keeper) Shut() error {
 
 // Resume refreshes all grants at once, after an unlock.
 func (k *Keeper) Resume() {
-	k.Guard.Clear() // what was allowed while Shut ran
 	k.LastUse.Store(time.Now().Unix())
 	k.again(func(*held) bool { return true })
 }

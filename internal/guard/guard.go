@@ -55,8 +55,9 @@ type Allowance struct {
 	Elevated bool   // it allows the full role of a profile with read_only = true
 	Scope    Scope
 	Until    time.Time // it ends earlier if the clock is set back: see end
-	Reason   string    // why, in the words of the person; for the answer to a prompt, the Why of the prompt
+	Reason   string    // why, in the words of the person; for the answer to a prompt, all its Reasons
 	Answer   bool      // it is the answer to a prompt
+	Shown    []string  // the Reasons of that prompt
 
 	end time.Time // Until with a monotonic reading, which a change of the clock does not move
 }
@@ -131,13 +132,13 @@ func (g *Guard) has(s Scope, tree []peer.Process) bool {
 	return slices.Contains(tree, s.Root) && g.kernel.Terminal(tree[0]) == s.Terminal
 }
 
-// Allow adds an allowance. It replaces one for the same profile, scope and kind.
+// Allow adds an allowance. It replaces one for the same profile, scope and kind. Answers for other reasons stay.
 func (g *Guard) Allow(a Allowance) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.allowances = slices.DeleteFunc(g.allowances, func(old Allowance) bool {
 		return old.Profile == a.Profile && old.Role == a.Role && old.Account == a.Account && old.Scope == a.Scope &&
-			old.Elevated == a.Elevated && old.Answer == a.Answer
+			old.Elevated == a.Elevated && old.Answer == a.Answer && slices.Equal(old.Shown, a.Shown)
 	})
 	a.end, a.Until = a.Until, a.Until.Round(0) // the monotonic clock stops while the machine sleeps
 	g.allowances = append(g.allowances, a)
@@ -189,9 +190,16 @@ func (g *Guard) tidyLocked() {
 	})
 }
 
-// List returns the current allowances, the one that ends first at the front.
+// List returns the current allowances, the one that ends first at the front. It omits those of a script or shell that
+// has ended.
 func (g *Guard) List() []Allowance {
-	list := g.current()
+	list := slices.DeleteFunc(g.current(), func(a Allowance) bool {
+		if a.Scope == (Scope{}) {
+			return false
+		}
+		root, err := g.kernel.Find(a.Scope.Root.PID)
+		return err != nil || root != a.Scope.Root
+	})
 	slices.SortFunc(list, func(a, b Allowance) int {
 		return cmp.Or(a.Until.Compare(b.Until), strings.Compare(a.Profile, b.Profile))
 	})
@@ -234,6 +242,8 @@ type Handout struct {
 	PID      int // of the process that asks
 	// Outside is why the session does not belong to the trusted directory in which that process works, or "".
 	Outside string
+	// Published means that the session goes into a section that every program can read.
+	Published bool
 }
 
 // Choice is what a person answered.
@@ -345,10 +355,10 @@ func (g *Guard) ask(ctx context.Context, h Handout, p Prompt, open *openPrompt, 
 		return "", p.declined()
 	case choice == ForAWhile && p.MayLast:
 		g.Allow(Allowance{Profile: h.Profile, Role: h.Role, Account: h.Account, Scope: open.scope,
-			Until: g.now().Add(profiles.ConfirmedFor), Reason: p.Why, Answer: true})
-		return "confirmed for " + profiles.FormatDuration(profiles.ConfirmedFor) + " " + open.scope.String() + ": " + p.Why, nil
+			Until: g.now().Add(profiles.ConfirmedFor), Reason: p.why(), Answer: true, Shown: p.Reasons})
+		return "confirmed for " + profiles.FormatDuration(profiles.ConfirmedFor) + " " + open.scope.String() + ": " + p.why(), nil
 	}
-	return "confirmed once: " + p.Why, nil
+	return "confirmed once: " + p.why(), nil
 }
 
 // end ends a prompt, and lets the requests continue that wait for it.
@@ -360,16 +370,17 @@ func (g *Guard) end(p *openPrompt) {
 	close(p.done)
 }
 
-// allowed returns how a session was allowed beforehand, or "". An answer counts for prompts with the same Why only;
-// what `broker allow` allowed always counts.
+// allowed returns how a session was allowed beforehand, or "". An answer counts for prompts all of whose reasons its
+// prompt showed; what `broker allow` allowed always counts.
 func (g *Guard) allowed(h Handout, p Prompt, tree []peer.Process) string {
 	for _, a := range g.current() {
+		isNew := func(reason string) bool { return !slices.Contains(a.Shown, reason) }
 		if a.Profile != h.Profile || a.Role != h.Role || a.Account != h.Account || a.Elevated || a.Answer &&
-			(!p.MayLast || a.Reason != p.Why) || !g.has(a.Scope, tree) {
+			(!p.MayLast || slices.ContainsFunc(p.Reasons, isNew)) || !g.has(a.Scope, tree) {
 			continue
 		}
 		if a.Answer {
-			return "confirmed earlier " + a.Scope.String() + ": " + p.Why
+			return "confirmed earlier " + a.Scope.String() + ": " + p.why()
 		}
 		return "allowed " + a.Scope.String() + ": " + a.Reason
 	}

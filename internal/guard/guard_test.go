@@ -172,7 +172,7 @@ func TestGuardedCommand(t *testing.T) {
 	if err := check(); err == nil || len(person.asked) != 2 {
 		t.Errorf("%v after %d prompts", err, len(person.asked))
 	}
-	if q := person.asked[1]; q.MayLast || q.Why != "the command matches the guarded command terraform destroy" ||
+	if q := person.asked[1]; q.MayLast || !slices.Equal(q.Reasons, []string{"the command matches the guarded command terraform destroy"}) ||
 		q.Command != "terraform -chdir=x destroy -auto-approve" || q.Dir != "/work role reader" ||
 		q.Role != "admin in account 111122223333" {
 		t.Errorf("%+v", q)
@@ -478,7 +478,7 @@ func TestLongArgument(t *testing.T) {
 		if _, _, err := New(machine).Check(t.Context(), handout(21, production), person); err != nil {
 			t.Fatal(err)
 		}
-		if why := person.asked[0].Why; !strings.Contains(why, "terraform destroy") {
+		if why := person.asked[0].why(); !strings.Contains(why, "terraform destroy") {
 			t.Errorf("%.20q: %s", arguments, why)
 		}
 	}
@@ -513,12 +513,13 @@ func TestOutsideItsDirectory(t *testing.T) {
 	for name, c := range map[string]struct {
 		guard   profiles.Guard
 		mayLast bool
+		also    string
 	}{
-		"no guard":      {profiles.Guard{}, true},
-		"never":         {profiles.Guard{Confirm: profiles.Never}, true},
-		"first":         {production, true},
-		"always":        {profiles.Guard{Confirm: profiles.Always}, false},
-		"only commands": {profiles.Guard{Production: true}, true},
+		"no guard":      {profiles.Guard{}, true, ""},
+		"never":         {profiles.Guard{Confirm: profiles.Never}, true, ""},
+		"first":         {production, true, "; it is a production profile"},
+		"always":        {profiles.Guard{Confirm: profiles.Always}, false, "; confirm is set for it"},
+		"only commands": {profiles.Guard{Production: true}, true, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g, person := New(office()), &answering{choice: ForAWhile}
@@ -533,12 +534,12 @@ func TestOutsideItsDirectory(t *testing.T) {
 			if c.mayLast {
 				asked = 1
 			}
-			if q := person.asked[0]; len(person.asked) != asked || q.Why != why || q.MayLast != c.mayLast {
+			if q := person.asked[0]; len(person.asked) != asked || q.why() != why+c.also || q.MayLast != c.mayLast {
 				t.Errorf("%d prompts: %+v", len(person.asked), q)
 			}
 			h.PID = 61 // where nobody allowed anything
 			_, _, err := g.Check(t.Context(), h, nil)
-			if !fault.Is(err, fault.NotConfirmed) || !strings.Contains(err.Error(), "("+why+")") ||
+			if !fault.Is(err, fault.NotConfirmed) || !strings.Contains(err.Error(), "("+why+c.also+")") ||
 				fault.Of(err).Hint.Shown() != "broker allow prod --for 15m --reason WHY --everywhere" {
 				t.Errorf("%v", err)
 			}
@@ -548,14 +549,93 @@ func TestOutsideItsDirectory(t *testing.T) {
 			}
 		})
 	}
-	// A guarded command is the stronger reason.
+	// A guarded command is the first of two reasons.
 	machine := office()
 	machine[20] = process{10, "/dev/pts/1", []string{"terraform", "destroy"}}
 	person := &answering{choice: Once}
 	h := handout(21, production)
 	h.Outside = why
 	if _, _, err := New(machine).Check(t.Context(), h, person); err != nil || person.asked[0].MayLast ||
-		!strings.Contains(person.asked[0].Why, "terraform destroy") {
+		!slices.Equal(person.asked[0].Reasons, []string{"the command matches the guarded command terraform destroy", why}) {
 		t.Errorf("%v: %+v", err, person.asked)
+	}
+}
+
+// TestAnswerCountsForShownReasons: a yes for a while counts for later prompts whose reasons it showed, and for no other
+// reason.
+func TestAnswerCountsForShownReasons(t *testing.T) {
+	const here, there = "it does not belong to /here (.broker)", "it does not belong to /there (.broker)"
+	g, person := New(office()), &answering{choice: ForAWhile}
+	for i, c := range []struct {
+		outside string
+		guard   profiles.Guard
+		shown   []string // nil if nobody is asked
+	}{
+		{here, production, []string{here, "it is a production profile"}},
+		{here, production, nil},
+		{"", production, nil},
+		{here, profiles.Guard{}, nil},
+		{there, profiles.Guard{}, []string{there}},
+		{there, production, []string{there, "it is a production profile"}},
+		{there, production, nil},
+		{here, production, nil}, // the first answer is still there
+	} {
+		person.asked = nil
+		h := handout(21, c.guard)
+		h.Outside = c.outside
+		if _, _, err := g.Check(t.Context(), h, person); err != nil {
+			t.Fatal(err)
+		}
+		var shown []string
+		for _, q := range person.asked {
+			shown = append(shown, q.Reasons...)
+			lines := strings.Join(q.Lines(), "\n")
+			for _, reason := range q.Reasons {
+				if !strings.Contains(lines, reason) {
+					t.Errorf("%d: %s", i, lines)
+				}
+			}
+		}
+		if !slices.Equal(shown, c.shown) {
+			t.Errorf("%d: asked for %q, want %q", i, shown, c.shown)
+		}
+	}
+	if list := g.List(); len(list) != 3 || list[0].Reason != here+"; it is a production profile" {
+		t.Errorf("%+v", list)
+	}
+}
+
+// TestPublishedNote: a published session is read without a question, so its prompt says what is not seen.
+func TestPublishedNote(t *testing.T) {
+	for _, published := range []bool{false, true} {
+		person := &answering{choice: Once}
+		h := handout(21, production)
+		h.Published = published
+		if _, _, err := New(office()).Check(t.Context(), h, person); err != nil {
+			t.Fatal(err)
+		}
+		const note = "  note      while it is published, guarded commands are not seen"
+		if slices.Contains(person.asked[0].Lines(), note) != published {
+			t.Errorf("published %v: %q", published, person.asked[0].Lines())
+		}
+	}
+}
+
+// TestEndedScriptIsNotListed: what was allowed in a script ends with the script.
+func TestEndedScriptIsNotListed(t *testing.T) {
+	machine := office()
+	g := New(machine)
+	scope, err := g.ScopeOf(60)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.Allow(Allowance{Profile: "prod", Scope: scope, Until: time.Now().Add(time.Hour), Reason: "x"})
+	g.Allow(Allowance{Profile: "prod", Until: time.Now().Add(time.Hour), Reason: "y"})
+	if list := g.List(); len(list) != 2 {
+		t.Errorf("%+v", list)
+	}
+	delete(machine, 50)
+	if list := g.List(); len(list) != 1 || list[0].Reason != "y" {
+		t.Errorf("%+v", list)
 	}
 }

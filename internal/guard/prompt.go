@@ -19,25 +19,34 @@ const maxShown = 200
 // Prompt asks a person to confirm a handout. Its texts are safe to print.
 type Prompt struct {
 	Profile string
-	Why     string // why a confirmation is needed
-	Role    string // the role and its account; may be empty
-	Command string // the command line of the program that needs the session; may be empty
-	Dir     string // its working directory; may be empty
-	MayLast bool   // a yes may last for a while in this terminal
+	Reasons []string // why a confirmation is needed; at least one
+	Role    string   // the role and its account; may be empty
+	Command string   // the command line of the program that needs the session; may be empty
+	Dir     string   // its working directory; may be empty
+	Note    string   // what the yes means; may be empty
+	MayLast bool     // a yes may last for a while in this terminal
 
 	atTerminal bool // the program has a terminal, for which broker allow can allow it
 }
 
 // prompt returns the prompt for a handout. The tree begins with the process that a person should recognize.
 func (g *Guard) prompt(h Handout, tree []peer.Process, pattern string) Prompt {
-	p := Prompt{Profile: fault.Line(h.Profile), Why: "confirm is set for it"}
-	switch {
-	case pattern != "":
-		p.Why = "the command matches the guarded command " + fault.Line(pattern)
-	case h.Outside != "":
-		p.Why = fault.Line(single(h.Outside))
-	case h.Guard.Production:
-		p.Why = "it is a production profile"
+	p := Prompt{Profile: fault.Line(h.Profile)}
+	if pattern != "" {
+		p.Reasons = append(p.Reasons, "the command matches the guarded command "+fault.Line(pattern))
+	}
+	if h.Outside != "" {
+		p.Reasons = append(p.Reasons, fault.Line(single(h.Outside)))
+	}
+	switch gone := len(tree) == 0; {
+	case pattern != "": // only a production profile has guarded commands
+	case h.Guard.Production && (gone || h.Guard.Confirm != profiles.Never):
+		p.Reasons = append(p.Reasons, "it is a production profile")
+	case h.Guard.Confirm != profiles.Never:
+		p.Reasons = append(p.Reasons, "confirm is set for it")
+	}
+	if h.Published && h.Guard.Production {
+		p.Note = "while it is published, guarded commands are not seen"
 	}
 	if _, role, ok := strings.Cut(h.Role, ":role/"); ok {
 		p.Role = fault.Line(role)
@@ -89,12 +98,18 @@ func commandLine(arguments []string) string {
 // single makes blanks single. With many of them, the terminal would break the line, and the rest would look like a row.
 func single(s string) string { return strings.Join(strings.Fields(s), " ") }
 
+// why returns the reasons in one line.
+func (p Prompt) why() string { return strings.Join(p.Reasons, "; ") }
+
 // Lines returns the lines above Text.
 func (p Prompt) Lines() []string {
-	lines := []string{p.Profile + " needs a confirmation: " + p.Why}
-	for _, row := range []struct{ name, text string }{
-		{"role", p.Role}, {"command", p.Command}, {"directory", p.Dir},
-	} {
+	lines := []string{p.Profile + " needs a confirmation: " + p.Reasons[0]}
+	type row struct{ name, text string }
+	var rows []row
+	for _, reason := range p.Reasons[1:] {
+		rows = append(rows, row{"also", reason})
+	}
+	for _, row := range append(rows, row{"role", p.Role}, row{"command", p.Command}, row{"directory", p.Dir}, row{"note", p.Note}) {
 		if row.text != "" {
 			lines = append(lines, "  "+row.name+strings.Repeat(" ", len("directory ")-len(row.name))+row.text)
 		}
@@ -106,7 +121,11 @@ func (p Prompt) Lines() []string {
 func (p Prompt) Text() string {
 	text := "Hand out a session of " + p.Profile + "? y = once, "
 	if p.MayLast {
-		text += "a = each one of " + p.Profile + " in this terminal for " + profiles.FormatDuration(profiles.ConfirmedFor) + ", "
+		reason := "this reason"
+		if len(p.Reasons) > 1 {
+			reason = "these reasons"
+		}
+		text += "a = each one for " + reason + " in this terminal for " + profiles.FormatDuration(profiles.ConfirmedFor) + ", "
 	}
 	return text + "Enter = no:"
 }
@@ -143,7 +162,7 @@ func (p Prompt) unanswered(err error) error {
 func (p Prompt) nobody() error { return p.refused("nobody can be asked here") }
 
 func (p Prompt) refused(why string) error {
-	f := fault.New(fault.NotConfirmed, "%s needs a confirmation (%s), and %s", p.Profile, p.Why, why)
+	f := fault.New(fault.NotConfirmed, "%s needs a confirmation (%s), and %s", p.Profile, p.why(), why)
 	if !p.atTerminal { // a command in a terminal would allow that terminal only
 		return f.WithHint("broker allow %s --for 15m --reason WHY --everywhere", p.Profile)
 	}

@@ -296,7 +296,7 @@ func (t *Directories) Outside(dir, profile, account string) (why string) {
 				if t.owns(d, profile, account) {
 					return ""
 				}
-				return "it does not belong to " + dir + " (" + DirectoryFile + ")"
+				return "it does not belong to " + dir + " (" + DirectoryFile + ")" + t.unlinked(d, profile)
 			}
 		}
 		up := filepath.Dir(dir)
@@ -313,6 +313,29 @@ func (t *Directories) owns(d Directory, profile, account string) bool {
 		exact, ok, _ := t.set.exact(name)
 		return ok && exact == profile
 	})
+}
+
+// unlinked returns an addition to the reason of Outside: which profile of the directory makes AWS tools ask for this
+// other one, because it is not linked. It returns "" if there is no such profile.
+func (t *Directories) unlinked(d Directory, profile string) string {
+	for _, name := range d.Profiles {
+		exact, ok, _ := t.set.exact(name)
+		if !ok || profile == "" {
+			continue
+		}
+		asked := exact
+		for range maxHops {
+			p, _ := t.set.lookup(asked)
+			if _, role := p.way(p.aws, wayRole); !role {
+				break
+			}
+			asked = p.aws.text(keySourceProfile)
+		}
+		if asked == profile {
+			return "; " + exact + ", which does, is not linked, so AWS tools ask for " + profile + ": " + string(link(exact))
+		}
+	}
+	return ""
 }
 
 // look returns what the file of the directory says. It reads the file only if it has changed.

@@ -190,6 +190,33 @@ func TestOutside(t *testing.T) {
 	}
 }
 
+// TestOutsideOfAnUnlinkedProfile: AWS tools assume the role of an unlinked profile themselves, so they ask for its
+// source, which does not belong to the directory. The reason says so.
+func TestOutsideOfAnUnlinkedProfile(t *testing.T) {
+	dir := t.TempDir()
+	writeDirectory(t, dir, "profiles = other, t1\n")
+	const role = "role_arn = " + account + "a\nsource_profile = security\n"
+	not := "it does not belong to " + dir + " (.broker)"
+	unlinked := not + "; t1, which does, is not linked, so AWS tools ask for security: broker profiles link t1"
+	for _, c := range []struct{ config, registry, profile, want string }{
+		{"[profile t1]\n" + role, "", "security", unlinked},
+		{"[profile t1]\n" + role, "", "t1", ""},
+		{"[profile t1]\n" + role, "", "prod", not},
+		{"[profile t1]\n" + role, "", "", not},
+		{"[profile t1]\ncredential_process = /bin/credproc t1\n", "[profile t1]\n" + role, "security", not},
+		{"[profile t1]\nrole_arn = " + account + "a\nsource_profile = nosuch\n", "", "security", not},
+	} {
+		d, err := ReadDirectory(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		set := load(t, c.config, "", sourceSection+c.registry+"[directory \""+dir+"\"]\nsha256 = "+d.SHA256+"\n")
+		if why := set.directories.Outside(dir, c.profile, "111122223333"); why != c.want {
+			t.Errorf("%q of %q: %q, want %q", c.profile, c.config, why, c.want)
+		}
+	}
+}
+
 // TestOutsideWhenTheFileChanges: whatever happens to the file, a session leaves without a prompt only if the file is
 // as it was trusted, or gone.
 func TestOutsideWhenTheFileChanges(t *testing.T) {

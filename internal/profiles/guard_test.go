@@ -85,6 +85,30 @@ func TestGuardsOfAllFiles(t *testing.T) {
 	}
 }
 
+// TestGuardOfSourceInProfileSection: a guard of the section [profile NAME] of a source counts, in each file, for the
+// source and for every role that is assumed from it.
+func TestGuardOfSourceInProfileSection(t *testing.T) {
+	const role = "[profile dev]\nrole_arn = " + account + "a\nsource_profile = security\n"
+	const section = "[profile security]\nconfirm = always\nproduction = true\n"
+	for name, files := range map[string][3]string{
+		"config":      {role + section, "", sourceSection},
+		"credentials": {role, "[security]\nconfirm = always\nproduction = true\n", sourceSection},
+		"registry":    {role, "", sourceSection + section},
+		"added up":    {role + "[profile security]\nconfirm = always\n", "", sourceSection + "production = true\nconfirm = never\n"},
+	} {
+		set := load(t, files[0], files[1], files[2])
+		for _, profile := range []string{"dev", "security"} {
+			if chain, err := set.Resolve(profile); err != nil || chain.Guard != (Guard{Always, true}) {
+				t.Errorf("%s: %s: %+v, %v", name, profile, chain.Guard, err)
+			}
+		}
+	}
+	_, err := load(t, role+"[profile security]\nproduction = yes\n", "", sourceSection).Resolve("dev")
+	if !fault.Is(err, fault.Config) || !strings.Contains(err.Error(), "production is not true or false") {
+		t.Errorf("of a wrong value: %v", err)
+	}
+}
+
 // TestReadOnlyNeedsAWS: a server that is not AWS's may ignore the policy of a session.
 func TestReadOnlyNeedsAWS(t *testing.T) {
 	source := strings.Replace(sourceSection, "\n", "\nsts_compatible = true\nendpoint_url = https://sts.example\n", 1)
@@ -201,7 +225,7 @@ func TestGuardsOfTheUsualFiles(t *testing.T) {
 			t.Errorf("with %q: %+v, %v", config, chain, err)
 		}
 	}
-	write(usual, "[profile dev]\nproduction = true\n")
+	write(usual, "[profile security]\nproduction = true\n")
 	set, err := store.Load(files)
 	if err != nil {
 		t.Fatal(err)

@@ -18,6 +18,8 @@ type Summary struct {
 	Kind      string // KindRole, KindSource or KindOther
 	RoleARN   string
 	ReadOnly  bool   // its sessions are read-only
+	Guard     Guard  // when a person is asked before its session is handed out
+	Bypassed  string // why AWS tools do not keep the guard and ReadOnly, or empty
 	AccountID string // the account of the role
 	Source    string
 	Region    string
@@ -69,7 +71,10 @@ func (s *Set) summary(name string) Summary {
 		}
 		return sum
 	}
-	sum.Source, sum.Region = chain.Source.Name, chain.Region
+	sum.Source, sum.Region, sum.Guard = chain.Source.Name, chain.Region, chain.Guard
+	if w := s.bypassed(name); w != nil {
+		sum.Bypassed = w.String()
+	}
 	if n := len(chain.Roles); n > 0 {
 		sum.ReadOnly = chain.Roles[n-1].ReadOnly
 	}

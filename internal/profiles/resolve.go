@@ -89,6 +89,8 @@ func (s *Set) build(name string) (Trust, error) {
 		}
 	}
 	c.Guard.add(src.Guard)
+	section, _ := s.lookup(src.Name)
+	r.guard(s.guards(section), &c.Guard)
 	if r.err == nil && published {
 		r.err = notPublished(asked.own.origin(keyPublish), c.Guard)
 	}

@@ -180,6 +180,7 @@ type block struct {
 	shared   bool // it is in the credentials file
 	ours     bool // it is a session of `broker publish`
 	settings []setting
+	unread   []setting // the keys of registryOnly in an AWS file, without their values
 }
 
 type setting struct {
@@ -347,10 +348,11 @@ func (t *table) add(path string, sec *section, file fileKind, as dialect) error 
 		e := &sec.entries[i]
 		switch key := intern(known, e.key); {
 		case file != registryFile:
-			if key = intern(awsKeys, e.key); key == "" {
-				continue
+			if key = intern(awsKeys, e.key); key != "" {
+				b.put(newSetting(key, e))
+			} else if key = intern(registryOnly, e.key); key != "" && len(b.unread) < maxProblems {
+				b.unread = append(b.unread, setting{key: key, line: e.line})
 			}
-			b.put(newSetting(key, e))
 		case key != "":
 			b.put(newSetting(key, e))
 		case sec.kind == SectionAlias: // any key is allowed; in readAliases the last one wins

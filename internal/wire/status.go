@@ -121,7 +121,8 @@ type Allowed struct {
 	Where    string    `json:"where"`              // such as "everywhere" or "in pts/1"
 	Here     bool      `json:"here,omitempty"`     // it holds for the process that asks
 	Until    time.Time `json:"until"`
-	Reason   string    `json:"reason,omitempty"` // empty for the answer to a prompt
+	Reason   string    `json:"reason,omitempty"` // why; for the answer to a prompt, the reasons that it showed
+	Answer   bool      `json:"answer,omitempty"` // it is the answer to a prompt
 }
 
 // Waiting is a device for whose code a prompt is open.

@@ -1,0 +1,81 @@
+package profiles
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+
+	"broker/internal/fault"
+)
+
+// registryOnly are the keys of a profile that count in the registry only, and that link does not move there.
+var registryOnly = set(keyMFA, keyPublish, keyBrowser, keySourceIdentity, keySessionTags, keyTransitiveTags,
+	keyOptionalTags)
+
+// Advice lists the settings of the AWS files that do less than they say, by file and line: guards that AWS tools
+// bypass, and keys that count in the registry only. Given exact names, it lists only those of these profiles.
+func (s *Set) Advice(names ...string) (list []Warning) {
+	if names == nil {
+		names = s.names
+	}
+	for _, name := range names {
+		if w := s.bypassed(name); w != nil {
+			list = append(list, *w)
+		}
+		list = append(list, s.unread(name)...)
+	}
+	slices.SortStableFunc(list, func(a, b Warning) int {
+		return cmp.Or(strings.Compare(a.Origin.File, b.Origin.File), cmp.Compare(a.Origin.Line, b.Origin.Line))
+	})
+	return slices.Compact(list)
+}
+
+// bypassed returns a warning for a guarded or read-only profile whose role AWS tools assume themselves, with the
+// credentials that they get for its source_profile. They do not ask Broker for the profile, so its guard cannot hold.
+func (s *Set) bypassed(name string) *Warning {
+	p, _ := s.lookup(name)
+	at, ok := p.way(p.aws, wayRole)
+	if !ok {
+		return nil
+	}
+	if _, ok := s.WayOf(p.aws.text(keySourceProfile)); !ok {
+		return nil
+	}
+	sections, r, g := s.guards(p), &reading{}, Guard{}
+	r.guard(sections, &g)
+	readOnly := r.readOnly(name, sections, false)
+	what := "the guard and read_only"
+	switch {
+	case r.err != nil || g.IsZero() && !readOnly: // Resolve returns the error
+		return nil
+	case !readOnly:
+		what = "the guard"
+	case g.IsZero():
+		what = "read_only"
+	}
+	return &Warning{at, what + " of " + name + " counts only if Broker is asked for it: AWS tools assume this role " +
+		"themselves, with all its rights, and nobody is asked; to end that: " + string(link(name))}
+}
+
+// unread returns a warning for each key of a profile in an AWS file that counts in the registry only.
+func (s *Set) unread(name string) (list []Warning) {
+	p, _ := s.lookup(name)
+	for _, b := range p.aws {
+		for _, set := range b.unread {
+			if p.ours && p.own.has(set.key) {
+				continue
+			}
+			text := set.key + " has no effect here, only in the registry: "
+			if !p.ours && p.aws.has(keyRoleARN) {
+				text += string(fault.Hintf("broker profiles link %s", name)) + ", then "
+			}
+			section := SectionProfile
+			if _, ok := registryKeys[SectionSource][set.key]; ok && s.sources[name] != nil {
+				section = SectionSource
+			}
+			list = append(list, Warning{Origin{b.origin.File, set.line},
+				text + "write it into [" + section + " " + name + "] of " + s.files.Registry})
+		}
+	}
+	return list
+}
