@@ -71,6 +71,9 @@ func (x *examination) checkFiles(context.Context) (found []finding) {
 		}
 		found = append(found, finding{Level: risky, Text: w.String(), Command: editAt(w.Origin)})
 	}
+	for _, w := range x.set.Advice() { // its text has the command
+		found = append(found, finding{Level: risky, Text: w.String()})
+	}
 	if path := x.settings.Route(emptyEnv).CABundle; path != "" {
 		for _, f := range findingsOf(bad, false, bundleTrouble(path)) {
 			f.Command = cmp.Or(f.Command, fault.Hintf("broker config set ca_bundle FILE"))
@@ -437,7 +440,7 @@ func (x *examination) checkDaemon(context.Context) (found []finding) {
 	}
 	known := map[string]bool{}
 	if x.set != nil {
-		for _, w := range x.set.Warnings() {
+		for _, w := range append(x.set.Warnings(), x.set.Advice()...) {
 			known[fault.Line(w.String())] = true
 		}
 		for _, old := range x.set.OldKeys(time.Now()) { // checkRotation reports them
