@@ -120,6 +120,31 @@ func TestActivatedAgain(t *testing.T) {
 	}
 }
 
+// TestKeyMadeBetweenTwoAttempts: if a call to create a key got no answer, and somebody else makes a key an hour later,
+// the next attempt does not delete that key.
+func TestKeyMadeBetweenTwoAttempts(t *testing.T) {
+	w := calm()
+	if err := w.rotator().Start(t.Context(), "security", &unanswered{w}, time.Hour); err == nil || w.record == nil {
+		t.Fatalf("got %v, record %s", err, w.record)
+	}
+	w.now = w.now.Add(time.Hour)
+	w.keys["CI"] = &iamKey{Key: Key{ID: "CI", Active: true, Created: w.now}, foreign: true}
+	w.now = w.now.Add(time.Minute)
+	w.past = nil
+	w.changed()
+	err := w.rotator().Resume(t.Context(), "security", w)
+	if w.keys["CI"] == nil || err == nil || !strings.Contains(err.Error(), "two keys") || w.record != nil {
+		t.Errorf("got %v, keys %v, record %s", err, w.keys, w.record)
+	}
+}
+
+// unanswered is a world in which no answer to Create arrives.
+type unanswered struct{ *world }
+
+func (*unanswered) Create(context.Context) (string, error) {
+	return "", fault.New(fault.Network, "no answer")
+}
+
 // TestGivenUp: if somebody stored another key for the source meanwhile, the rotation cannot be undone. It ends, and
 // changes no key.
 func TestGivenUp(t *testing.T) {

@@ -99,6 +99,9 @@ func (r *Rotator) newKey(ctx context.Context, s Source, rot *rotation) (Keys, st
 		if found && r.clock.Now().Before(deadline) {
 			continue // look again: IAM may still list it
 		}
+		if !found && keys.Now.After(rot.AskedUntil.Add(lag)) { // nothing was lost: IAM would list it by now
+			rot.Asked, rot.AskedUntil = time.Time{}, time.Time{} // a later key is of somebody else
+		}
 		if _, listed := keys.find(rot.Old); listed && len(keys.Listed) > 1 && rot.Asked.IsZero() {
 			return Keys{}, "", r.unchanged(rot, full(rot.Source, rot.Old, keys))
 		}
