@@ -138,6 +138,23 @@ func TestKeyMadeBetweenTwoAttempts(t *testing.T) {
 	}
 }
 
+// TestTwoKeysHint: the hint deletes no key that works, because another machine may have it.
+func TestTwoKeysHint(t *testing.T) {
+	for active, want := range map[bool]fault.Hint{
+		true:  "broker exec security -- aws iam update-access-key --access-key-id THEIRS --status Inactive",
+		false: "broker exec security -- aws iam delete-access-key --access-key-id THEIRS",
+	} {
+		w := calm()
+		w.keys["THEIRS"] = &iamKey{Key: Key{ID: "THEIRS", Active: active}, foreign: true}
+		w.past = nil
+		w.changed()
+		err := w.rotator().Start(t.Context(), "security", w, time.Hour)
+		if got := fault.Of(err).Hint; got != want {
+			t.Errorf("active %v: %v, hint %s", active, err, got)
+		}
+	}
+}
+
 // unanswered is a world in which no answer to Create arrives.
 type unanswered struct{ *world }
 

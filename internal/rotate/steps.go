@@ -387,19 +387,25 @@ func otherUse(key Key) string {
 
 func stamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
 
-// full returns the error for a user who has two keys.
+// full returns the error for a user who has two keys. Its hint deletes no active key, because another machine may have
+// that one: to deactivate a key can be undone.
 func full(source, inUse string, keys Keys) error {
 	var lines []string
-	spare := ""
+	var spare Key
 	for _, key := range keys.Listed {
 		lines = append(lines, Describe(key, inUse))
 		if key.ID != inUse {
-			spare = key.ID
+			spare = key
 		}
 	}
+	todo, hint := "delete the one that nobody uses",
+		fault.Hintf("broker exec %s -- aws iam delete-access-key --access-key-id %s", source, spare.ID)
+	if spare.Active {
+		todo, hint = "deactivate the one that nobody uses, and delete it when nothing misses it",
+			fault.Hintf("broker exec %s -- aws iam update-access-key --access-key-id %s --status Inactive", source, spare.ID)
+	}
 	return fault.New(fault.Failed, "AWS allows two keys for a user, and the user of source %q has two: %s; "+
-		"nothing was changed; delete the one that nobody uses", source, strings.Join(lines, "; ")).
-		WithHint("broker exec %s -- aws iam delete-access-key --access-key-id %s", source, spare)
+		"nothing was changed; %s", source, strings.Join(lines, "; "), todo).WithHint("%s", hint)
 }
 
 // Describe returns a key in words.
