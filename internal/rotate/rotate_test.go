@@ -138,6 +138,35 @@ func TestKeyMadeBetweenTwoAttempts(t *testing.T) {
 	}
 }
 
+// TestNewKeyGone: if the new key has stopped working before a rotation is resumed, the old one stays active, although
+// the MFA session could deactivate it.
+func TestNewKeyGone(t *testing.T) {
+	w := calm()
+	w.asked = false
+	if err := w.rotator().Start(t.Context(), "security", &useAtSwap{w}, time.Hour); !fault.Is(err, fault.NotConfirmed) {
+		t.Fatalf("got %v", err)
+	}
+	w.asked = true
+	delete(w.keys, w.names)
+	w.past = nil
+	w.changed()
+	if err := w.rotator().Resume(t.Context(), "security", &inSession{w}); err == nil || !w.keys["OLD"].Active || w.record == nil {
+		t.Errorf("got %v, the old key is active: %v", err, w.keys["OLD"].Active)
+	}
+}
+
+// inSession is a world in which an MFA session signs the calls to IAM, whatever becomes of the key.
+type inSession struct{ *world }
+
+func (s *inSession) Keys(context.Context) (Keys, error) {
+	return Keys{Listed: []Key{s.keys["OLD"].Key}, Stored: []string{"OLD", s.names}, Now: s.now}, nil
+}
+
+func (s *inSession) SetActive(_ context.Context, id string, active bool) error {
+	s.keys[id].Active = active
+	return nil
+}
+
 // TestTwoKeysHint: the hint deletes no key that works, because another machine may have it.
 func TestTwoKeysHint(t *testing.T) {
 	for active, want := range map[bool]fault.Hint{

@@ -25,6 +25,10 @@ func (r *Rotator) run(ctx context.Context, s Source, rot *rotation) error {
 		if inUse, err = r.replace(ctx, s, rot); err != nil {
 			return err
 		}
+	} else if rot.DeleteAt.IsZero() { // it was put into use earlier, and may be gone since then
+		if err := r.verify(ctx, s, inUse); err != nil {
+			return resumable(rot, err, "the old key %s is not deactivated", secret.Tail(rot.Old))
+		}
 	}
 	return r.retire(ctx, s, rot, inUse)
 }
