@@ -167,6 +167,21 @@ func (s *inSession) SetActive(_ context.Context, id string, active bool) error {
 	return nil
 }
 
+// TestForgetIsRecorded: without its line in the audit log, no secret is removed from the keyring.
+func TestForgetIsRecorded(t *testing.T) {
+	w := calm()
+	w.ring["LEFT"] = true
+	err := w.rotator().Start(t.Context(), "security", &unaudited{w}, time.Hour)
+	if err == nil || !w.ring["LEFT"] {
+		t.Errorf("got %v, keyring %v", err, w.ring)
+	}
+}
+
+// unaudited is a world whose audit log cannot be written.
+type unaudited struct{ *world }
+
+func (*unaudited) Record(string, string, error) error { return fault.New(fault.Failed, "no audit log") }
+
 // TestTwoKeysHint: the hint deletes no key that works, because another machine may have it.
 func TestTwoKeysHint(t *testing.T) {
 	for active, want := range map[bool]fault.Hint{
