@@ -38,7 +38,7 @@ const (
 var (
 	// plainSecret finds the secret of a key with its name, such as AWS_SECRET_ACCESS_KEY=… in a script, or
 	// aws_secret_access_key … as an argument of `aws configure set`. An AWS secret has 40 characters.
-	plainSecret = lazyregexp.New(`(?i)([a-z_]*secret_?(?:access_?)?key)[^a-z0-9\n]{1,4}[a-z0-9/+]{40}(?:[^a-z0-9/+]|$)`)
+	plainSecret = lazyregexp.New(`(?i)([a-z_]*secret_?(?:access_?)?key)[^a-z0-9\n]{1,4}([a-z0-9/+]{40})(?:[^a-z0-9/+]|$)`)
 	plainID     = lazyregexp.New(`\bAKIA[A-Z0-9]{16}\b`)
 )
 
@@ -82,9 +82,11 @@ func (x *examination) checkDeepFile(path string) []finding {
 	}
 	defer clear(src)
 	var lines, names, ids []string
+	secrets := map[string]bool{}
 	for i, line := range bytes.Split(src, []byte("\n")) {
 		if m := plainSecret.FindStringSubmatch(string(line)); m != nil {
 			lines = append(lines, strconv.Itoa(i+1))
+			secrets[m[2]] = true
 			if !slices.Contains(names, m[1]) {
 				names = append(names, m[1])
 			}
@@ -107,7 +109,8 @@ func (x *examination) checkDeepFile(path string) []finding {
 		text += fmt.Sprintf(" and %d more", n)
 	}
 	unknown := func(id string) bool { return !x.isStored(id) }
-	if len(ids) > 0 && !slices.ContainsFunc(ids, unknown) { // nothing is lost with the lines
+	// If there are more secrets than keys, one of them belongs to something else, such as an application.
+	if len(ids) >= len(secrets) && !slices.ContainsFunc(ids, unknown) { // nothing is lost with the lines
 		return []finding{{Level: bad, Text: text, Command: removeLines(path, names)}}
 	}
 	return []finding{{Level: bad, Text: text + "; store it before you remove the line", Command: fault.Hintf("broker add SOURCE")}}

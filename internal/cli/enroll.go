@@ -295,6 +295,30 @@ func (n *enrollment) finish(ctx context.Context) error {
 	}
 	n.record("removed", n.Replaces)
 	n.p.say("%s: the old device %s is removed", n.Source, n.Replaces)
+	return n.warnOfOldDevice()
+}
+
+// warnOfOldDevice names the lines in the registry and in AWS files that still name the removed device.
+func (n *enrollment) warnOfOldDevice() error {
+	set, err := n.p.set()
+	if err != nil {
+		return err
+	}
+	seen := map[profiles.Origin]bool{}
+	for _, s := range set.List() {
+		chain, err := set.Resolve(s.Name)
+		if err != nil {
+			continue // it gets no session anyway
+		}
+		for _, v := range chain.Values {
+			if v.Key != "mfa_serial" || v.Text != n.Replaces || seen[v.Origin] {
+				continue
+			}
+			seen[v.Origin] = true
+			n.p.caution(fmt.Sprintf("profile %s still has the removed device, and so gets no session: %s; remove the line",
+				v.Profile, v.Origin))
+		}
+	}
 	return nil
 }
 

@@ -233,18 +233,19 @@ func SelfService(of string) (Document, error) {
 func ReadOnly() (Document, error) {
 	return document(maxSize,
 		Statement{
-			Sid:      "DenyOtherRoles",
-			Effect:   "Deny",
-			Action:   []string{"iam:PassRole", "sts:AssumeRole", "sts:AssumeRoot", "sts:GetFederationToken"},
+			Sid:    "DenyOtherRoles",
+			Effect: "Deny",
+			Action: []string{"iam:PassRole", "sts:AssumeRole", "sts:AssumeRoot", "sts:GetFederationToken",
+				"sts:GetWebIdentityToken"},
 			Resource: []string{"*"},
 		},
 		Statement{
 			Sid:    "DenyChangesOfPrincipals",
 			Effect: "Deny",
 			Action: []string{
-				"iam:Add*", "iam:Attach*", "iam:Create*", "iam:Deactivate*", "iam:Delete*", "iam:Detach*",
-				"iam:Enable*", "iam:Put*", "iam:Remove*", "iam:Set*", "iam:Tag*", "iam:Untag*", "iam:Update*",
-				"iam:Upload*",
+				"iam:Accept*", "iam:Add*", "iam:Attach*", "iam:Change*", "iam:Create*", "iam:Deactivate*",
+				"iam:Delete*", "iam:Detach*", "iam:Enable*", "iam:Put*", "iam:Remove*", "iam:Reset*", "iam:Resync*",
+				"iam:Set*", "iam:Tag*", "iam:Untag*", "iam:Update*", "iam:Upload*",
 			},
 			Resource: []string{"*"},
 		})

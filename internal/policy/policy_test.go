@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"os"
+	"path"
 	"regexp"
 	"strings"
 	"testing"
@@ -174,6 +175,27 @@ func TestCheckRole(t *testing.T) {
 		}
 		if _, err := Group([]string{devAdmin, bad}); err == nil && !strings.HasPrefix(bad, "222233334444:admin") {
 			t.Errorf("role %q is accepted in a group", bad)
+		}
+	}
+}
+
+// TestReadOnlyDeniesNewSecrets: a broader policy gives the read-only role no secret of another principal.
+// https://docs.aws.amazon.com/service-authorization/latest/reference/list_awsidentityandaccessmanagementiam.html
+func TestReadOnlyDeniesNewSecrets(t *testing.T) {
+	for _, action := range []string{
+		"iam:CreateAccessKey", "iam:CreateServiceSpecificCredential", "iam:ResetServiceSpecificCredential",
+		"iam:UpdateLoginProfile", "iam:ChangePassword", "iam:ResyncMFADevice", "iam:AcceptDelegationRequest",
+		"iam:SetDefaultPolicyVersion", "iam:PassRole", "sts:AssumeRole", "sts:GetFederationToken", "sts:GetWebIdentityToken",
+	} {
+		denied := false
+		for _, s := range must(t)(ReadOnly()).Statement {
+			for _, pattern := range s.Action {
+				match, err := path.Match(pattern, action)
+				denied = denied || match && err == nil && s.Effect == "Deny"
+			}
+		}
+		if !denied {
+			t.Errorf("%s is not denied", action)
 		}
 	}
 }

@@ -203,7 +203,7 @@ func (r *Rotator) Start(ctx context.Context, source string, s Source, grace time
 		return err
 	}
 	if left := keys.other(old.ID); left != "" { // its rotation was given up, and AWS has it no longer
-		if err := s.Forget(ctx, left); err != nil {
+		if err := do(s, "forget", left, func() error { return s.Forget(ctx, left) }); err != nil {
 			return err
 		}
 	}

@@ -120,6 +120,92 @@ func TestActivatedAgain(t *testing.T) {
 	}
 }
 
+// TestKeyMadeBetweenTwoAttempts: if a call to create a key got no answer, and somebody else makes a key an hour later,
+// the next attempt does not delete that key.
+func TestKeyMadeBetweenTwoAttempts(t *testing.T) {
+	w := calm()
+	if err := w.rotator().Start(t.Context(), "security", &unanswered{w}, time.Hour); err == nil || w.record == nil {
+		t.Fatalf("got %v, record %s", err, w.record)
+	}
+	w.now = w.now.Add(time.Hour)
+	w.keys["CI"] = &iamKey{Key: Key{ID: "CI", Active: true, Created: w.now}, foreign: true}
+	w.now = w.now.Add(time.Minute)
+	w.past = nil
+	w.changed()
+	err := w.rotator().Resume(t.Context(), "security", w)
+	if w.keys["CI"] == nil || err == nil || !strings.Contains(err.Error(), "two keys") || w.record != nil {
+		t.Errorf("got %v, keys %v, record %s", err, w.keys, w.record)
+	}
+}
+
+// TestNewKeyGone: if the new key has stopped working before a rotation is resumed, the old one stays active, although
+// the MFA session could deactivate it.
+func TestNewKeyGone(t *testing.T) {
+	w := calm()
+	w.asked = false
+	if err := w.rotator().Start(t.Context(), "security", &useAtSwap{w}, time.Hour); !fault.Is(err, fault.NotConfirmed) {
+		t.Fatalf("got %v", err)
+	}
+	w.asked = true
+	delete(w.keys, w.names)
+	w.past = nil
+	w.changed()
+	if err := w.rotator().Resume(t.Context(), "security", &inSession{w}); err == nil || !w.keys["OLD"].Active || w.record == nil {
+		t.Errorf("got %v, the old key is active: %v", err, w.keys["OLD"].Active)
+	}
+}
+
+// inSession is a world in which an MFA session signs the calls to IAM, whatever becomes of the key.
+type inSession struct{ *world }
+
+func (s *inSession) Keys(context.Context) (Keys, error) {
+	return Keys{Listed: []Key{s.keys["OLD"].Key}, Stored: []string{"OLD", s.names}, Now: s.now}, nil
+}
+
+func (s *inSession) SetActive(_ context.Context, id string, active bool) error {
+	s.keys[id].Active = active
+	return nil
+}
+
+// TestForgetIsRecorded: without its line in the audit log, no secret is removed from the keyring.
+func TestForgetIsRecorded(t *testing.T) {
+	w := calm()
+	w.ring["LEFT"] = true
+	err := w.rotator().Start(t.Context(), "security", &unaudited{w}, time.Hour)
+	if err == nil || !w.ring["LEFT"] {
+		t.Errorf("got %v, keyring %v", err, w.ring)
+	}
+}
+
+// unaudited is a world whose audit log cannot be written.
+type unaudited struct{ *world }
+
+func (*unaudited) Record(string, string, error) error { return fault.New(fault.Failed, "no audit log") }
+
+// TestTwoKeysHint: the hint deletes no key that works, because another machine may have it.
+func TestTwoKeysHint(t *testing.T) {
+	for active, want := range map[bool]fault.Hint{
+		true:  "broker exec security -- aws iam update-access-key --access-key-id THEIRS --status Inactive",
+		false: "broker exec security -- aws iam delete-access-key --access-key-id THEIRS",
+	} {
+		w := calm()
+		w.keys["THEIRS"] = &iamKey{Key: Key{ID: "THEIRS", Active: active}, foreign: true}
+		w.past = nil
+		w.changed()
+		err := w.rotator().Start(t.Context(), "security", w, time.Hour)
+		if got := fault.Of(err).Hint; got != want {
+			t.Errorf("active %v: %v, hint %s", active, err, got)
+		}
+	}
+}
+
+// unanswered is a world in which no answer to Create arrives.
+type unanswered struct{ *world }
+
+func (*unanswered) Create(context.Context) (string, error) {
+	return "", fault.New(fault.Network, "no answer")
+}
+
 // TestGivenUp: if somebody stored another key for the source meanwhile, the rotation cannot be undone. It ends, and
 // changes no key.
 func TestGivenUp(t *testing.T) {

@@ -25,6 +25,10 @@ func (r *Rotator) run(ctx context.Context, s Source, rot *rotation) error {
 		if inUse, err = r.replace(ctx, s, rot); err != nil {
 			return err
 		}
+	} else if rot.DeleteAt.IsZero() { // it was put into use earlier, and may be gone since then
+		if err := r.verify(ctx, s, inUse); err != nil {
+			return resumable(rot, err, "the old key %s is not deactivated", secret.Tail(rot.Old))
+		}
 	}
 	return r.retire(ctx, s, rot, inUse)
 }
@@ -98,6 +102,9 @@ func (r *Rotator) newKey(ctx context.Context, s Source, rot *rotation) (Keys, st
 		}
 		if found && r.clock.Now().Before(deadline) {
 			continue // look again: IAM may still list it
+		}
+		if !found && keys.Now.After(rot.AskedUntil.Add(lag)) { // nothing was lost: IAM would list it by now
+			rot.Asked, rot.AskedUntil = time.Time{}, time.Time{} // a later key is of somebody else
 		}
 		if _, listed := keys.find(rot.Old); listed && len(keys.Listed) > 1 && rot.Asked.IsZero() {
 			return Keys{}, "", r.unchanged(rot, full(rot.Source, rot.Old, keys))
@@ -384,19 +391,25 @@ func otherUse(key Key) string {
 
 func stamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }
 
-// full returns the error for a user who has two keys.
+// full returns the error for a user who has two keys. Its hint deletes no active key, because another machine may have
+// that one: to deactivate a key can be undone.
 func full(source, inUse string, keys Keys) error {
 	var lines []string
-	spare := ""
+	var spare Key
 	for _, key := range keys.Listed {
 		lines = append(lines, Describe(key, inUse))
 		if key.ID != inUse {
-			spare = key.ID
+			spare = key
 		}
 	}
+	todo, hint := "delete the one that nobody uses",
+		fault.Hintf("broker exec %s -- aws iam delete-access-key --access-key-id %s", source, spare.ID)
+	if spare.Active {
+		todo, hint = "deactivate the one that nobody uses, and delete it when nothing misses it",
+			fault.Hintf("broker exec %s -- aws iam update-access-key --access-key-id %s --status Inactive", source, spare.ID)
+	}
 	return fault.New(fault.Failed, "AWS allows two keys for a user, and the user of source %q has two: %s; "+
-		"nothing was changed; delete the one that nobody uses", source, strings.Join(lines, "; ")).
-		WithHint("broker exec %s -- aws iam delete-access-key --access-key-id %s", source, spare)
+		"nothing was changed; %s", source, strings.Join(lines, "; "), todo).WithHint("%s", hint)
 }
 
 // Describe returns a key in words.
