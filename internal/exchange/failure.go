@@ -31,6 +31,8 @@ var (
 	ErrNotThere = errors.New("no such entity")
 	// ErrExists means that the name is taken, or the device is enabled already (fault.Failed).
 	ErrExists = errors.New("entity already exists")
+	// ErrEnabled means that a device cannot be deleted, because a user has it (fault.Failed).
+	ErrEnabled = errors.New("device is enabled")
 	// ErrLimit means that the user or account may have no more of these (fault.Failed).
 	ErrLimit = errors.New("limit exceeded")
 )
@@ -43,6 +45,7 @@ const noSuchEntity = "NoSuchEntity"
 var codesOfIAM = map[string]error{
 	noSuchEntity:          ErrNotThere,
 	"EntityAlreadyExists": ErrExists,
+	"DeleteConflict":      ErrEnabled,
 	"LimitExceeded":       ErrLimit,
 }
 

@@ -70,14 +70,17 @@ func (e *errand) makeDevice(ctx context.Context, r ring) (*answer, error) {
 	}
 	taken := slices.Clone(serials)
 	if left := n.it.Enrolling; left.Serial != "" {
+		enabled := &answer{Device: &vault.Device{Serial: left.Serial, User: n.user, Stored: !left.Seed.IsZero(),
+			Enabled: true, Replaces: left.Replaces}}
 		if left.Made && slices.Contains(serials, left.Serial) {
-			return &answer{Device: &vault.Device{Serial: left.Serial, User: n.user, Stored: !left.Seed.IsZero(),
-				Enabled: true, Replaces: left.Replaces}}, nil
+			return enabled, nil
 		}
 		// It can belong to nobody, because DeleteDevice fails for a device that is enabled.
 		err := e.sts.DeleteDevice(ctx, n.keys, e.Endpoint, left.Serial)
 		switch {
 		case err == nil, errors.Is(err, exchange.ErrNotThere):
+		case left.Made && errors.Is(err, exchange.ErrEnabled):
+			return enabled, nil // the list is behind; only this item has the seed
 		case fault.Is(err, fault.Denied), fault.Is(err, fault.Failed):
 			e.tell(fmt.Sprintf("the device %s of an unfinished enrollment was not deleted: %v", left.Serial, err))
 			taken = append(taken, left.Serial)

@@ -477,6 +477,34 @@ func TestSeedIsShownOnce(t *testing.T) {
 	}
 }
 
+// TestEnabledDeviceIsNotListedYet: IAM's list may be behind. A device that was just enabled keeps its seed, and the
+// next try goes on with it.
+func TestEnabledDeviceIsNotListedYet(t *testing.T) {
+	t.Parallel()
+	sim, endpoint := simulatedIAM(t, nil)
+	n := newEnroller(t, endpoint, "robot")
+	made, err := n.do((*errand).makeDevice, vault.DeviceRequest{Store: true}, nil)
+	must(t, err)
+	_, err = n.do((*errand).enableDevice, vault.DeviceRequest{Serial: made.Device.Serial}, nil)
+	must(t, err)
+	seed := n.item().Enrolling.Seed.Reveal()
+	a, err := n.do(func(e *errand, ctx context.Context, r ring) (*answer, error) {
+		e.sts = listsNothing{e.sts}
+		return e.makeDevice(ctx, r)
+	}, vault.DeviceRequest{Store: true}, nil)
+	must(t, err)
+	if got := n.item().Enrolling; !a.Device.Enabled || got.Serial != made.Device.Serial || got.Seed.Reveal() != seed {
+		t.Errorf("the seed of the enabled device %s is lost: %+v; devices %v", made.Device.Serial, got, sim.Devices())
+	}
+}
+
+// listsNothing is an IAM that lists no device yet.
+type listsNothing struct{ sts }
+
+func (listsNothing) Devices(context.Context, exchange.Keys, profiles.Endpoint) ([]string, error) {
+	return nil, nil
+}
+
 // TestSetSeedEndsEnrollment: a seed that a person sets is the one that is used.
 func TestSetSeedEndsEnrollment(t *testing.T) {
 	t.Parallel()
