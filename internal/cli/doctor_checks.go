@@ -26,10 +26,12 @@ import (
 	"broker/internal/mfa"
 	"broker/internal/profiles"
 	"broker/internal/record"
+	"broker/internal/rotate"
 	"broker/internal/secret"
 	"broker/internal/system"
 	"broker/internal/vault"
 	"broker/internal/version"
+	"broker/internal/wire"
 )
 
 // failed returns the finding for an error, with its hint as the command.
@@ -233,15 +235,26 @@ func (x *examination) checkSources(context.Context) (found []finding) {
 
 // checkRotation reports keys that are older than max_age, and rotations that have stopped before their end.
 func (x *examination) checkRotation(context.Context) (found []finding) {
+	list := x.status.Rotations
+	if x.statusErr != nil {
+		recorded, err := x.recordedRotations()
+		if err != nil {
+			found = append(found, failed(bad, err))
+		}
+		list = recorded
+	}
 	pending := map[string]bool{}
-	for _, r := range x.status.Rotations {
+	for _, r := range list {
 		pending[r.Source] = true
 		switch {
 		case r.Running:
 			found = append(found, finding{Level: fine, Text: "the key of source " + r.Source + " is being replaced now"})
 		case r.Error != "" || r.DeleteAt == nil:
-			found = append(found, finding{Level: bad, Command: fault.Hintf("broker rotate %s --resume", r.Source),
-				Text: "the rotation of the key of source " + r.Source + " has stopped: " + cmp.Or(r.Error, r.State)})
+			text := "the rotation of the key of source " + r.Source + " has stopped"
+			if r.Error != "" {
+				text += ": " + r.Error
+			}
+			found = append(found, finding{Level: bad, Text: text, Command: fault.Hintf("broker rotate %s --resume", r.Source)})
 		default:
 			found = append(found, finding{Level: fine, Text: "source " + r.Source + ": " + r.State})
 		}
@@ -256,6 +269,19 @@ func (x *examination) checkRotation(context.Context) (found []finding) {
 		}
 	}
 	return found
+}
+
+// recordedRotations reads the rotations that have not ended, for when no daemon answers.
+func (x *examination) recordedRotations() (list []wire.Rotating, err error) {
+	pending, err := rotate.New(x.paths.State, x.files().Registry, nil).Pending()
+	for _, p := range pending {
+		r := wire.Rotating{Source: p.Source, State: p.State}
+		if !p.DeleteAt.IsZero() {
+			r.DeleteAt = &p.DeleteAt
+		}
+		list = append(list, r)
+	}
+	return list, err
 }
 
 // checkProfiles reports what is in the registry and cannot be used.
