@@ -76,7 +76,7 @@ func (p *program) mfaEnroll(c *cli.Context, replace bool) error {
 		return err
 	}
 	n := &enrollment{p: p, source: source, again: fault.Hintf("broker mfa enroll %s", name)}
-	n.Source, n.KeyID, n.Endpoint = name, source.AccessKeyID, endpointOf(source, settings)
+	n.Source, n.KeyID, n.Endpoint = name, source.AccessKeyID, source.Endpoint.Replaced(settings.STSEndpoint)
 	if source.NoSession {
 		return fault.New(fault.Usage, "source %s has session = none, so no session would prove the new device", name).
 			WithHint("broker mfa set %s --serial ARN", name)

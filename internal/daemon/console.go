@@ -99,12 +99,11 @@ func (d *Daemon) globalEndpoint(r session.Request) (profiles.Endpoint, error) {
 	if err != nil {
 		return profiles.Endpoint{}, err
 	}
-	// Use the endpoint of the profile, but without its URL, which is the URL of STS.
 	of := chain.Source.Endpoint
 	if n := len(chain.Roles); n > 0 {
 		of = chain.Roles[n-1].Endpoint
 	}
-	return profiles.Endpoint{Region: of.Region, FIPS: of.FIPS, CABundle: of.CABundle}, nil
+	return of.Global(), nil
 }
 
 // chain returns the chain of a request's profile.

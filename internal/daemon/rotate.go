@@ -152,12 +152,7 @@ func (r *rotating) signer(ctx context.Context) (rotate.Signer, error) {
 	if err != nil {
 		return rotate.Signer{}, err
 	}
-	of := source.Endpoint
-	sign := rotate.Signer{Source: source,
-		Endpoint: profiles.Endpoint{Region: of.Region, FIPS: of.FIPS, CABundle: of.CABundle}}
-	if settings.STSEndpoint != "" {
-		sign.Endpoint.URL, sign.Endpoint.Listener = settings.STSEndpoint, profiles.AnyListener
-	}
+	sign := rotate.Signer{Source: source, Endpoint: source.Endpoint.Global().Replaced(settings.STSEndpoint)}
 	if source.MFASerial == "" || source.NoSession {
 		return sign, nil
 	}
@@ -284,8 +279,6 @@ func (r *rotating) Record(step, id string, failed error) error {
 	if failed != nil {
 		f := fault.Of(failed)
 		e.Event, e.Kind, e.Message = "refused", f.Kind, f.Error()
-	}
-	if failed != nil {
 		return r.d.Audit.Record(e)
 	}
 	if err := r.d.grants.Record(e); err != nil {
