@@ -119,9 +119,8 @@ type Rotator struct {
 	records records
 	clock   Clock
 
-	busy    sync.Mutex // held while a rotation makes steps
 	mu      sync.Mutex
-	running string             // its source
+	running string             // the source whose rotation makes steps, or ""
 	failed  map[string]failure // of background steps, by source
 }
 
@@ -165,21 +164,18 @@ func (r *Rotator) Pending() ([]Pending, error) {
 
 // begin reserves the Rotator for a source.
 func (r *Rotator) begin(source string) (end func(), err error) {
-	if !r.busy.TryLock() {
-		r.mu.Lock()
-		defer r.mu.Unlock()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.running != "" {
 		return nil, fault.New(fault.Failed, "the key of source %q is being rotated; try again when that has ended", r.running).
 			WithHint("broker status")
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	r.running = source
 	delete(r.failed, source)
 	return func() {
 		r.mu.Lock()
+		defer r.mu.Unlock()
 		r.running = ""
-		r.mu.Unlock()
-		r.busy.Unlock()
 	}, nil
 }
 
