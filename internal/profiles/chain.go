@@ -165,8 +165,8 @@ type Settings struct {
 // Has reports whether the registry sets a key of [settings].
 func (s Settings) Has(key string) bool { _, ok := s.Origins[key]; return ok }
 
-// Replaced returns the endpoint with the URL of the setting sts_endpoint, which replaces every other one. It returns the
-// endpoint itself if the setting is empty.
+// Replaced returns the endpoint with the URL of the setting sts_endpoint, which replaces every other one. If the
+// setting is empty, it returns the endpoint itself.
 func (e Endpoint) Replaced(stsEndpoint string) Endpoint {
 	if stsEndpoint != "" {
 		e.URL, e.Listener = stsEndpoint, AnyListener

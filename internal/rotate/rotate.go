@@ -180,7 +180,7 @@ func (r *Rotator) begin(source string) (end func(), err error) {
 }
 
 // Start replaces the key of a source. It returns when the new key is in use and the old one is deactivated; Due
-// deletes the old one after the time of grace.
+// deletes the old one after the grace period.
 func (r *Rotator) Start(ctx context.Context, source string, s Source, grace time.Duration) error {
 	end, err := r.begin(source)
 	if err != nil {

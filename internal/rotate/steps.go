@@ -239,7 +239,7 @@ func passes(err error) bool {
 	return false
 }
 
-// retire deactivates the old key, and deletes it after the time of grace. The registry names the key inUse.
+// retire deactivates the old key, and deletes it after the grace period. The registry names the key inUse.
 func (r *Rotator) retire(ctx context.Context, s Source, rot *rotation, inUse string) error {
 	keys, err := s.Keys(ctx)
 	if err != nil {
