@@ -117,7 +117,7 @@ func (p *program) accountsCheck(c *cli.Context) error {
 	var err error
 	again := typed(c)
 	if file := c.String("map"); file != "" {
-		again = fault.Hintf("%s --map=%s", again, file)
+		again = fault.Hintf("broker accounts check --map %s", file)
 		list, err = p.rolesOfMap(file)
 	} else {
 		list, err = p.rolesOfProfiles()
