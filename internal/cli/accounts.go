@@ -65,7 +65,7 @@ func (p *program) accountsList(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	resp, err := p.ask(c.Context, wire.Request{Verb: wire.Accounts, Profile: profile, Whole: true})
+	resp, err := p.ask(c.Context, wire.Request{Verb: wire.Accounts, Profile: profile, AllAccounts: true})
 	if fault.Is(err, fault.Denied) {
 		return fault.Of(err).WithHint("broker explain %s", profile)
 	}
