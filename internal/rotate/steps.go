@@ -364,7 +364,7 @@ func (r *Rotator) confirm(ctx context.Context, s Source, rot *rotation, old Key)
 	if rot.stored {
 		return r.records.put(rot)
 	}
-	return nil // Start writes it
+	return nil // Start writes the record
 }
 
 // otherUse returns a sentence if something other than Broker uses a key, or "". Broker itself calls only STS and IAM.
