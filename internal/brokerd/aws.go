@@ -48,13 +48,13 @@ func (q awsCalls) Accounts(
 	return list, err
 }
 
-// Whole implements daemon.AWS.
-func (q awsCalls) Whole(
+// AllAccounts implements daemon.AWS.
+func (q awsCalls) AllAccounts(
 	ctx context.Context, with session.Credentials, endpoint profiles.Endpoint,
 ) (list []wire.Account, denied, err error) {
 	client := exchange.New(exchange.Options{STSEndpoint: q.settings().STSEndpoint, Route: q.route})
 	defer client.Close()
-	found, denied, err := client.Whole(ctx, keysOf(with), endpoint)
+	found, denied, err := client.AllAccounts(ctx, keysOf(with), endpoint)
 	for _, a := range found {
 		list = append(list, wire.Account(a))
 	}

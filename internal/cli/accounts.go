@@ -65,7 +65,7 @@ func (p *program) accountsList(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	resp, err := p.ask(c.Context, wire.Request{Verb: wire.Accounts, Profile: profile, Whole: true})
+	resp, err := p.ask(c.Context, wire.Request{Verb: wire.Accounts, Profile: profile, AllAccounts: true})
 	if fault.Is(err, fault.Denied) {
 		return fault.Of(err).WithHint("broker explain %s", profile)
 	}
@@ -115,7 +115,9 @@ func (p *program) accountsCheck(c *cli.Context) error {
 	}
 	var list []roleCheck
 	var err error
+	again := typed(c)
 	if file := c.String("map"); file != "" {
+		again = fault.Hintf("broker accounts check --map %s", file)
 		list, err = p.rolesOfMap(file)
 	} else {
 		list, err = p.rolesOfProfiles()
@@ -123,7 +125,7 @@ func (p *program) accountsCheck(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	failed := p.checkRoles(c.Context, list)
+	failed := p.checkRoles(c.Context, list, again)
 	list = slices.DeleteFunc(list, func(r roleCheck) bool { return r.result == nil })
 	findings := 0
 	for i := range list {
@@ -165,7 +167,7 @@ func (p *program) rolesOfMap(file string) (list []roleCheck, err error) {
 		source = sources[0].Name
 	}
 	if source == "" {
-		return nil, fault.New(fault.Usage, "%s names no source, and you have more than one or none", file).WithHint("vi %s", file)
+		return nil, fault.New(fault.Usage, "%s names no source, and you do not have exactly one", file).WithHint("vi %s", file)
 	}
 	chain, err := set.Resolve(source)
 	if err != nil {
@@ -218,8 +220,8 @@ func (p *program) rolesOfProfiles() (list []roleCheck, err error) {
 }
 
 // checkRoles asks the daemon about each role. One code serves all roles of a source. An error other than a refusal of
-// AWS ends it, and leaves the other roles unchecked.
-func (p *program) checkRoles(ctx context.Context, list []roleCheck) error {
+// AWS ends it, and leaves the other roles unchecked. again is the command that the user typed.
+func (p *program) checkRoles(ctx context.Context, list []roleCheck, again fault.Hint) error {
 	opened := map[string]bool{}
 	for _, r := range list {
 		set, err := p.set()
@@ -258,7 +260,7 @@ func (p *program) checkRoles(ctx context.Context, list []roleCheck) error {
 			}
 		}
 		return fault.New(fault.Throttled, "AWS asks to slow down after %d of %d roles; try again later", checked, len(list)).
-			WithHint("broker accounts check")
+			WithHint("%s", again)
 	}
 	return err
 }

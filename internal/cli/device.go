@@ -13,20 +13,11 @@ import (
 	"broker/internal/profiles"
 )
 
-// endpointOf returns the endpoint for the calls of a source itself.
-func endpointOf(source profiles.Source, settings profiles.Settings) profiles.Endpoint {
-	e := source.Endpoint
-	if settings.STSEndpoint != "" {
-		e.URL, e.Listener = settings.STSEndpoint, profiles.AnyListener
-	}
-	return e
-}
-
 // keyEndpoint returns the endpoint that checks a key which is about to become a source. Its region is the region of
 // the source, else the region of the profile that has the key, else the region of this shell, else the first region
 // of its partition. A region outside the partition of the ARNs is ignored.
 func (i *importing) keyEndpoint(known profiles.Source, profile, serial string) profiles.Endpoint {
-	e := endpointOf(known, i.settings)
+	e := known.Endpoint.Replaced(i.settings.STSEndpoint)
 	if e.Region != "" {
 		return e
 	}

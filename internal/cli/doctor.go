@@ -20,7 +20,7 @@ import (
 func (p *program) doctorCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "doctor",
-		Usage: "check everything, and print the command that mends what is wrong",
+		Usage: "check everything, and print the command that fixes each problem",
 		UsageText: "broker doctor\n" +
 			"broker doctor --fix\n" +
 			"broker doctor --deep --json",
@@ -62,7 +62,7 @@ type finding struct {
 	Group   string     `json:"group"`
 	Level   level      `json:"level"`
 	Text    string     `json:"text"`
-	Command fault.Hint `json:"command,omitempty"` // mends it
+	Command fault.Hint `json:"command,omitempty"` // fixes it
 	safe    bool       // --fix may run the command
 }
 
@@ -192,7 +192,7 @@ func (x *examination) fix(ctx context.Context, yes bool) (ran bool, err error) {
 		}
 	}
 	if len(commands) == 0 {
-		x.say("nothing here can be mended by --fix")
+		x.say("--fix has nothing to run")
 		return false, nil
 	}
 	x.say("\n--fix runs")

@@ -26,10 +26,12 @@ import (
 	"broker/internal/mfa"
 	"broker/internal/profiles"
 	"broker/internal/record"
+	"broker/internal/rotate"
 	"broker/internal/secret"
 	"broker/internal/system"
 	"broker/internal/vault"
 	"broker/internal/version"
+	"broker/internal/wire"
 )
 
 // failed returns the finding for an error, with its hint as the command.
@@ -93,7 +95,6 @@ func (x *examination) isExposed(path string) bool {
 
 // checkPermissions reports files and directories that others can change, and secrets that others can read.
 func (x *examination) checkPermissions(context.Context) (found []finding) {
-	add := func(f finding) { found = append(found, f) }
 	for _, dir := range []struct {
 		path string
 		deny fs.FileMode
@@ -103,44 +104,57 @@ func (x *examination) checkPermissions(context.Context) (found []finding) {
 		case err == nil:
 			_ = d.Close()
 		case !errors.Is(err, fs.ErrNotExist):
-			add(failed(bad, err))
+			found = append(found, failed(bad, err))
 		}
 	}
 	if _, err := record.Read(x.paths.Linked(), maxLinked, record.Guarded); errors.Is(err, record.ErrRefused) {
-		add(failed(bad, err))
+		found = append(found, failed(bad, err))
 	}
-	programs := []string{}
-	if self, err := os.Executable(); err == nil {
-		programs = append(programs, self)
-	}
-	if daemon, err := x.daemonProgram(); err == nil {
-		programs = append(programs, daemon)
-	}
-	if helper, err := credprocProgram(); err == nil {
-		programs = append(programs, helper)
-	}
+	programs := x.ownPrograms()
 	for _, path := range append([]string{x.paths.Registry, x.paths.Config, x.paths.Credentials}, programs...) {
 		var e *system.UntrustedError
 		if err := system.Trusted(path); errors.As(err, &e) {
 			command := cmp.Or(profiles.MendTrust(err), fault.Hintf("ls -ld %s", e.Path))
-			add(finding{Level: bad, Text: e.Error(), Command: command, safe: isChmod(command)})
+			found = append(found, finding{Level: bad, Text: e.Error(), Command: command, safe: isChmod(command)})
 		}
 	}
 	for _, path := range programs {
-		// A process of a program that its user cannot read cannot be read from its first moment on. Only a program of
-		// root stays so, because its owner can change the mode of any other.
-		if owner, known := system.OwnerOf(path); !known || owner != 0 || filepath.Base(path) == "credproc" {
-			continue
-		}
-		if info, err := os.Stat(path); err == nil && info.Mode()&0o044 != 0 {
-			command := fault.Hintf("chmod 0711 %s", path)
-			if os.Geteuid() != 0 {
-				command = fault.Hintf("sudo chmod 0711 %s", path)
-			}
-			add(finding{Level: risky, Command: command, Text: path + " can be read, so another program of yours that " +
-				"watches for its start could read its memory for a moment"})
+		found = append(found, readableProgram(path)...)
+	}
+	return append(found, x.readableSecrets()...)
+}
+
+// ownPrograms returns the paths of those of our programs that are found.
+func (x *examination) ownPrograms() (paths []string) {
+	for _, find := range []func() (string, error){os.Executable, x.daemonProgram, credprocProgram} {
+		if path, err := find(); err == nil {
+			paths = append(paths, path)
 		}
 	}
+	return paths
+}
+
+// readableProgram reports a program of root that its users can read. A process of a program that its user cannot read
+// cannot be read from its first moment on. Only a program of root stays so, because its owner can change the mode of
+// any other.
+func readableProgram(path string) []finding {
+	if owner, known := system.OwnerOf(path); !known || owner != 0 || filepath.Base(path) == "credproc" {
+		return nil
+	}
+	info, err := os.Stat(path)
+	if err != nil || info.Mode()&0o044 == 0 {
+		return nil
+	}
+	command := fault.Hintf("chmod 0711 %s", path)
+	if os.Geteuid() != 0 {
+		command = fault.Hintf("sudo chmod 0711 %s", path)
+	}
+	return []finding{{Level: risky, Command: command, Text: path + " can be read, so another program of yours that " +
+		"watches for its start could read its memory for a moment"}}
+}
+
+// readableSecrets reports files with secrets that others can read.
+func (x *examination) readableSecrets() (found []finding) {
 	secrets := []string{os.Getenv("BROKER_KEYRING_PASSPHRASE_FILE")}
 	for _, path := range []string{x.paths.Credentials, x.paths.Config} {
 		src, err := os.ReadFile(path)
@@ -155,7 +169,7 @@ func (x *examination) checkPermissions(context.Context) (found []finding) {
 			continue
 		}
 		command := record.Mend(path, fault.Hintf("chmod go= %s", path)) // a repository may have chosen the path
-		add(finding{Level: bad, Command: command, safe: isChmod(command),
+		found = append(found, finding{Level: bad, Command: command, safe: isChmod(command),
 			Text: fmt.Sprintf("%s holds a secret, and others can read it (mode %04o)", path, access.Perm)})
 	}
 	return found
@@ -236,15 +250,26 @@ func (x *examination) checkSources(context.Context) (found []finding) {
 
 // checkRotation reports keys that are older than max_age, and rotations that have stopped before their end.
 func (x *examination) checkRotation(context.Context) (found []finding) {
+	list := x.status.Rotations
+	if x.statusErr != nil {
+		recorded, err := x.recordedRotations()
+		if err != nil {
+			found = append(found, failed(bad, err))
+		}
+		list = recorded
+	}
 	pending := map[string]bool{}
-	for _, r := range x.status.Rotations {
+	for _, r := range list {
 		pending[r.Source] = true
 		switch {
 		case r.Running:
 			found = append(found, finding{Level: fine, Text: "the key of source " + r.Source + " is being replaced now"})
 		case r.Error != "" || r.DeleteAt == nil:
-			found = append(found, finding{Level: bad, Command: fault.Hintf("broker rotate %s --resume", r.Source),
-				Text: "the rotation of the key of source " + r.Source + " has stopped: " + cmp.Or(r.Error, r.State)})
+			text := "the rotation of the key of source " + r.Source + " has stopped"
+			if r.Error != "" {
+				text += ": " + r.Error
+			}
+			found = append(found, finding{Level: bad, Text: text, Command: fault.Hintf("broker rotate %s --resume", r.Source)})
 		default:
 			found = append(found, finding{Level: fine, Text: "source " + r.Source + ": " + r.State})
 		}
@@ -259,6 +284,19 @@ func (x *examination) checkRotation(context.Context) (found []finding) {
 		}
 	}
 	return found
+}
+
+// recordedRotations reads the rotations that have not ended, for when no daemon answers.
+func (x *examination) recordedRotations() (list []wire.Rotating, err error) {
+	pending, err := rotate.New(x.paths.State, x.files().Registry, nil).Pending()
+	for _, p := range pending {
+		r := wire.Rotating{Source: p.Source, State: p.State}
+		if !p.DeleteAt.IsZero() {
+			r.DeleteAt = &p.DeleteAt
+		}
+		list = append(list, r)
+	}
+	return list, err
 }
 
 // checkProfiles reports what is in the registry and cannot be used.
@@ -319,23 +357,26 @@ func (x *examination) checkLinked(context.Context) (found []finding) {
 			}
 		}
 		for _, text := range slices.Sorted(maps.Keys(others)) {
-			link := fault.Hintf("broker profiles link %s", s.Name)
-			tools, text := strings.Join(others[text], ", "), strings.TrimSuffix(text, "; "+string(link))
-			f := finding{Level: bad, Text: s.Name + ": " + tools + ": " + text}
-			keys, hasKeys := x.set.KeysOf(s.Name)
-			way, _ := x.set.WayOf(s.Name)
-			switch {
-			case hasKeys:
-				f.Command = editAt(keys)
-			case x.canLink(s.Name):
-				f.Command, f.safe = link, true
-			default:
-				f.Command = editAt(way)
-			}
-			found = append(found, f)
+			found = append(found, x.notAsked(s.Name, text, others[text]))
 		}
 	}
 	return found
+}
+
+// notAsked returns the finding for a linked profile for which tools do not ask this Broker, with text as the reason.
+func (x *examination) notAsked(name, text string, tools []string) finding {
+	link := fault.Hintf("broker profiles link %s", name)
+	text = strings.TrimSuffix(text, "; "+string(link))
+	f := finding{Level: bad, Text: name + ": " + strings.Join(tools, ", ") + ": " + text}
+	if keys, ok := x.set.KeysOf(name); ok {
+		f.Command = editAt(keys)
+	} else if x.canLink(name) {
+		f.Command, f.safe = link, true
+	} else {
+		line, _ := x.set.WayOf(name)
+		f.Command = editAt(line)
+	}
+	return f
 }
 
 // canLink reports whether link changes a profile. It refuses one that the AWS files and the registry define

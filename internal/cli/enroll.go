@@ -56,13 +56,13 @@ const enrollTime = 10 * time.Minute
 // enrollTries is how often codes are sent to AWS, each time other ones.
 const enrollTries = 3
 
-// enrollment is a device on its way to a source.
+// enrollment is one run of a command that enrolls a device for a source.
 type enrollment struct {
 	p      *program
 	ring   *keyring
 	source profiles.Source
 	vault.Enrollment
-	again fault.Hint
+	again fault.Hint // the command that continues after an interruption
 }
 
 func (p *program) mfaEnroll(c *cli.Context, replace bool) error {
@@ -76,7 +76,7 @@ func (p *program) mfaEnroll(c *cli.Context, replace bool) error {
 		return err
 	}
 	n := &enrollment{p: p, source: source, again: fault.Hintf("broker mfa enroll %s", name)}
-	n.Source, n.KeyID, n.Endpoint = name, source.AccessKeyID, endpointOf(source, settings)
+	n.Source, n.KeyID, n.Endpoint = name, source.AccessKeyID, source.Endpoint.Replaced(settings.STSEndpoint)
 	if source.NoSession {
 		return fault.New(fault.Usage, "source %s has session = none, so no session would prove the new device", name).
 			WithHint("broker mfa set %s --serial ARN", name)
@@ -152,7 +152,7 @@ func (n *enrollment) enroll(ctx context.Context) error {
 		}
 		n.record("enabled", n.Serial)
 	}
-	if err := n.name(device.Stored); err != nil {
+	if err := n.register(device.Stored); err != nil {
 		return n.left(err, "the new device "+n.Serial+" is enabled, but the registry does not name it")
 	}
 	return nil
@@ -246,8 +246,8 @@ func (p *program) askTwoCodes(ctx context.Context) (first, second secret.String,
 // nextCode returns when devices show the next code.
 func nextCode(now time.Time) time.Time { return now.Truncate(mfa.Period).Add(mfa.Period) }
 
-// name writes the device to the registry.
-func (n *enrollment) name(stored bool) error {
+// register writes the device to the registry.
+func (n *enrollment) register(stored bool) error {
 	section, drop := []profiles.KeyValue{{Key: "mfa_serial", Value: n.Serial}}, []string{"mfa_process"}
 	if stored {
 		section = append(section, profiles.KeyValue{Key: "mfa_seed", Value: "keyring"})

@@ -103,7 +103,7 @@ func (p *program) policyTrust(c *cli.Context) error {
 		_, err := one(c, "account")
 		return err
 	}
-	of, account, err := p.home()
+	of, account, err := p.onlySource()
 	if err != nil {
 		return err
 	}
@@ -150,7 +150,7 @@ func (p *program) policyGroup(c *cli.Context) error {
 				return err
 			}
 		}
-		arn, err := policy.CheckRole(of, role)
+		arn, err := policy.RoleARN(of, role)
 		if err != nil {
 			return fault.New(fault.Usage, "%.120q %w", role, err).WithHint("%s --help", typed(c))
 		}
@@ -206,12 +206,12 @@ func (p *program) policyPartition(c *cli.Context) (string, error) {
 	if c.IsSet("partition") {
 		return c.String("partition"), nil
 	}
-	of, _, err := p.home()
+	of, _, err := p.onlySource()
 	return of, err
 }
 
-// home returns the partition and the account of the only source. Without one they are "aws" and "".
-func (p *program) home() (of, account string, err error) {
+// onlySource returns the partition and the account of the only source. Without one they are "aws" and "".
+func (p *program) onlySource() (of, account string, err error) {
 	set, err := p.set()
 	if err != nil {
 		return "", "", err

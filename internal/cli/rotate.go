@@ -22,7 +22,7 @@ func (p *program) rotateCommand() *cli.Command {
 			"broker rotate security --undo",
 		ArgsUsage: "SOURCE",
 		Description: "Creates a second key, waits until AWS knows it, uses it from then on, and deactivates the old key. The daemon\n" +
-			"deletes the old key after the time of grace. Sessions go on, and running programs notice nothing. The secret\n" +
+			"deletes the old key after the grace period. Sessions go on, and running programs notice nothing. The secret\n" +
 			"of the new key goes straight into the keyring. If a rotation stops halfway, both keys work.",
 		Flags: []cli.Flag{
 			daysFlag("grace", "delete the old key after this time, such as `24h` or 7d", 24*time.Hour),

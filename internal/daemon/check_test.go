@@ -63,7 +63,7 @@ func TestCheck(t *testing.T) {
 func TestWholeOrganization(t *testing.T) {
 	h := start(t)
 	l := connect(t, h.path)
-	l.send(t, wire.Request{Verb: wire.Accounts, Profile: "dev", Whole: true})
+	l.send(t, wire.Request{Verb: wire.Accounts, Profile: "dev", AllAccounts: true})
 	n := 0
 	for more := true; more; {
 		resp := l.read(t)

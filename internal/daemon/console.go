@@ -22,9 +22,9 @@ type AWS interface {
 		endpoint string, token secret.String, err error)
 	// Accounts lists the active accounts of the organization. The session must belong to its management account.
 	Accounts(ctx context.Context, with session.Credentials, endpoint profiles.Endpoint) ([]wire.Account, error)
-	// Whole lists all accounts, with the paths of their organizational units. If AWS denies the paths, denied says
+	// AllAccounts lists all accounts, with the paths of their organizational units. If AWS denies the paths, denied says
 	// why.
-	Whole(ctx context.Context, with session.Credentials, endpoint profiles.Endpoint) (
+	AllAccounts(ctx context.Context, with session.Credentials, endpoint profiles.Endpoint) (
 		list []wire.Account, denied, err error)
 	// Role returns what IAM says about a role: its longest session, and whether it accepts session tags. The session
 	// must be of the role's account.
@@ -77,8 +77,8 @@ func (d *Daemon) accounts(ctx context.Context, c call) error {
 		if err != nil {
 			return err
 		}
-		if c.req.Whole {
-			list, denied, err = d.AWS.Whole(ctx, answer.Credentials, endpoint)
+		if c.req.AllAccounts {
+			list, denied, err = d.AWS.AllAccounts(ctx, answer.Credentials, endpoint)
 			return err
 		}
 		list, err = d.AWS.Accounts(ctx, answer.Credentials, endpoint)
@@ -99,12 +99,11 @@ func (d *Daemon) globalEndpoint(r session.Request) (profiles.Endpoint, error) {
 	if err != nil {
 		return profiles.Endpoint{}, err
 	}
-	// Use the endpoint of the profile, but without its URL, which is the URL of STS.
 	of := chain.Source.Endpoint
 	if n := len(chain.Roles); n > 0 {
 		of = chain.Roles[n-1].Endpoint
 	}
-	return profiles.Endpoint{Region: of.Region, FIPS: of.FIPS, CABundle: of.CABundle}, nil
+	return of.Global(), nil
 }
 
 // chain returns the chain of a request's profile.

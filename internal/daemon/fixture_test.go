@@ -136,7 +136,7 @@ func (a *aws) Accounts(context.Context, session.Credentials, profiles.Endpoint) 
 	return list, nil
 }
 
-func (a *aws) Whole(ctx context.Context, with session.Credentials, e profiles.Endpoint) (
+func (a *aws) AllAccounts(ctx context.Context, with session.Credentials, e profiles.Endpoint) (
 	list []wire.Account, denied, err error,
 ) {
 	list, err = a.Accounts(ctx, with, e)

@@ -17,7 +17,7 @@ import (
 	"broker/internal/wire"
 )
 
-// realClock is the clock of the machine. Sleep counts, and a wait ends with its context.
+// realClock is the clock of the machine. Time in which the machine sleeps counts.
 type realClock struct{}
 
 func (realClock) Now() time.Time { return time.Now().Round(0) }
@@ -152,12 +152,7 @@ func (r *rotating) signer(ctx context.Context) (rotate.Signer, error) {
 	if err != nil {
 		return rotate.Signer{}, err
 	}
-	of := source.Endpoint
-	sign := rotate.Signer{Source: source,
-		Endpoint: profiles.Endpoint{Region: of.Region, FIPS: of.FIPS, CABundle: of.CABundle}}
-	if settings.STSEndpoint != "" {
-		sign.Endpoint.URL, sign.Endpoint.Listener = settings.STSEndpoint, profiles.AnyListener
-	}
+	sign := rotate.Signer{Source: source, Endpoint: source.Endpoint.Global().Replaced(settings.STSEndpoint)}
 	if source.MFASerial == "" || source.NoSession {
 		return sign, nil
 	}
@@ -198,8 +193,8 @@ func (r *rotating) Create(ctx context.Context) (string, error) {
 	return r.d.Vault.CreateKey(ctx, sign)
 }
 
-// with makes a call for one key.
-func (r *rotating) with(ctx context.Context, call func(rotate.Signer) error) error {
+// signed makes a call with the signer of the source.
+func (r *rotating) signed(ctx context.Context, call func(rotate.Signer) error) error {
 	sign, err := r.signer(ctx)
 	if err != nil {
 		return err
@@ -209,22 +204,22 @@ func (r *rotating) with(ctx context.Context, call func(rotate.Signer) error) err
 
 // Try implements rotate.Source.
 func (r *rotating) Try(ctx context.Context, id string) error {
-	return r.with(ctx, func(s rotate.Signer) error { return r.d.Vault.TryKey(ctx, s, id) })
+	return r.signed(ctx, func(s rotate.Signer) error { return r.d.Vault.TryKey(ctx, s, id) })
 }
 
 // SetActive implements rotate.Source.
 func (r *rotating) SetActive(ctx context.Context, id string, active bool) error {
-	return r.with(ctx, func(s rotate.Signer) error { return r.d.Vault.SetKeyActive(ctx, s, id, active) })
+	return r.signed(ctx, func(s rotate.Signer) error { return r.d.Vault.SetKeyActive(ctx, s, id, active) })
 }
 
 // Delete implements rotate.Source.
 func (r *rotating) Delete(ctx context.Context, id string) error {
-	return r.with(ctx, func(s rotate.Signer) error { return r.d.Vault.DeleteKey(ctx, s, id) })
+	return r.signed(ctx, func(s rotate.Signer) error { return r.d.Vault.DeleteKey(ctx, s, id) })
 }
 
 // Forget implements rotate.Source.
 func (r *rotating) Forget(ctx context.Context, id string) error {
-	return r.with(ctx, func(s rotate.Signer) error { return r.d.Vault.ForgetKey(ctx, s, id) })
+	return r.signed(ctx, func(s rotate.Signer) error { return r.d.Vault.ForgetKey(ctx, s, id) })
 }
 
 // Use implements rotate.Source.
@@ -284,8 +279,6 @@ func (r *rotating) Record(step, id string, failed error) error {
 	if failed != nil {
 		f := fault.Of(failed)
 		e.Event, e.Kind, e.Message = "refused", f.Kind, f.Error()
-	}
-	if failed != nil {
 		return r.d.Audit.Record(e)
 	}
 	if err := r.d.grants.Record(e); err != nil {

@@ -33,7 +33,9 @@ type Account struct {
 	// Management says that this is the organization's management account.
 	Management bool
 	State      string // as AWS names it, such as ACTIVE or SUSPENDED
-	Path       string // names of the organizational units with a slash between them, from the root on; only of Whole
+	// Path has the names of the organizational units with a slash between them, from the root on. Only AllAccounts
+	// sets it.
+	Path string
 }
 
 // Accounts lists the active accounts of an organization, in AWS's order. The keys must belong to its management

@@ -25,12 +25,14 @@ const (
 // unitID is the form of the id of a root or an organizational unit.
 var unitID = lazyregexp.New(`^(r-[0-9a-z]{4,32}|ou-[0-9a-z]{4,32}-[a-z0-9]{8,32})$`)
 
-// Whole lists all accounts of an organization, in AWS's order, with their organizational units. It makes two calls for
-// each unit, one after the other, and none for an account. If AWS denies these calls, the paths are empty, and denied
-// says why. Its faults are those of Accounts.
+// AllAccounts lists all accounts of an organization, in AWS's order, with their organizational units. It makes two
+// calls for each unit, one after the other, and none for an account. If AWS denies these calls, the paths are empty,
+// and denied says why. Its faults are those of Accounts.
 // https://docs.aws.amazon.com/organizations/latest/APIReference/API_ListOrganizationalUnitsForParent.html
 // https://docs.aws.amazon.com/organizations/latest/APIReference/API_ListAccountsForParent.html
-func (c *Client) Whole(ctx context.Context, keys Keys, endpoint profiles.Endpoint) (all []Account, denied, err error) {
+func (c *Client) AllAccounts(
+	ctx context.Context, keys Keys, endpoint profiles.Endpoint,
+) (all []Account, denied, err error) {
 	if all, err = c.listed(ctx, keys, endpoint); err != nil {
 		return nil, nil, err
 	}

@@ -44,7 +44,7 @@ func TestSimulatedOrganization(t *testing.T) {
 		t.Fatal(err)
 	}
 	keys := Keys{mgmt.AccessKeyID, mgmt.SecretAccessKey, mgmt.SessionToken}
-	list, denied, err := c.Whole(ctx, keys, profiles.Endpoint{Region: "eu-west-1"})
+	list, denied, err := c.AllAccounts(ctx, keys, profiles.Endpoint{Region: "eu-west-1"})
 	got := ""
 	for _, a := range list {
 		got += fmt.Sprintln(a.Name, a.State, a.Path)
@@ -56,13 +56,13 @@ func TestSimulatedOrganization(t *testing.T) {
 	}
 	for _, action := range []string{"ListRoots", "ListAccountsForParent", "ListOrganizationalUnitsForParent"} {
 		sim.Fault(stssim.Fault{Action: action, Kind: stssim.ErrorAnswer, Code: "AccessDeniedException", Message: "no", Status: 400})
-		list, denied, err := c.Whole(ctx, keys, profiles.Endpoint{})
+		list, denied, err := c.AllAccounts(ctx, keys, profiles.Endpoint{})
 		if err != nil || len(list) != 5 || list[1].Path != "" {
 			t.Errorf("%s denied: %+v, %v", action, list, err)
 		}
 		wantFault(t, denied, fault.Denied, "AWS denied it: no")
 		sim.Fault(stssim.Fault{Action: action, Kind: stssim.Throttle, Times: 3})
-		_, _, err = c.Whole(ctx, keys, profiles.Endpoint{})
+		_, _, err = c.AllAccounts(ctx, keys, profiles.Endpoint{})
 		wantFault(t, err, fault.Throttled, "AWS asks to slow down")
 	}
 }
@@ -96,7 +96,7 @@ func TestStrangeUnits(t *testing.T) {
 		`<html>login</html>`:                                  "a web page",
 		unit("ou-abcd-11112222", "the unit is within itself"): "more than 2000 organizational units",
 	} {
-		_, _, err := serve(units).Whole(background(t), userKeys(), profiles.Endpoint{})
+		_, _, err := serve(units).AllAccounts(background(t), userKeys(), profiles.Endpoint{})
 		wantFault(t, err, fault.BadAnswer, want)
 	}
 }

@@ -31,14 +31,15 @@ const (
 // itself. Many roles may not call this; then the fault is Denied. The other faults are those of Call, without
 // CodeRejected. https://docs.aws.amazon.com/IAM/latest/APIReference/API_GetRole.html
 func (c *Client) Role(ctx context.Context, keys Keys, endpoint profiles.Endpoint, arn string) (RoleFacts, error) {
-	q := request{verb: "ask IAM about " + arn, keys: keys, endpoint: endpoint, resource: arn, service: "IAM"}
+	q := iamRequest("ask IAM about "+arn, keys, endpoint)
+	q.resource = arn
 	var got RoleFacts
 	err := c.ask(ctx, q, func(ctx context.Context, a *attempt) error {
 		out, err := a.iam().GetRole(ctx, &iam.GetRoleInput{RoleName: aws.String(arn[strings.LastIndexByte(arn, '/')+1:])})
 		if err != nil {
 			return err
 		}
-		if a.look != looksLikeXML || out.Role == nil {
+		if !a.answers("GetRole") || out.Role == nil {
 			return a.noAnswer()
 		}
 		seconds := aws.ToInt32(out.Role.MaxSessionDuration)

@@ -135,8 +135,9 @@ func Trust(t Trusting) (Document, error) {
 	return document(maxTrustSize, s)
 }
 
-// CheckRole returns the ARN of a role that is given by its ARN or as ACCOUNT:ROLE. Wildcards are refused.
-func CheckRole(of, role string) (string, error) {
+// RoleARN returns the ARN of a role that is given by its ARN or as ACCOUNT:ROLE. Wildcards are refused. The subject of
+// its errors is the role.
+func RoleARN(of, role string) (string, error) {
 	a := accounts.Account{Partition: of}
 	if m := arnStart.FindStringSubmatch(role); m != nil {
 		a.Partition, a.ID = m[1], m[2]
@@ -144,7 +145,7 @@ func CheckRole(of, role string) (string, error) {
 		a.ID, role, _ = strings.Cut(role, ":")
 	}
 	if _, ok := partition.Find(a.Partition); !ok {
-		return "", wrongPartition(a.Partition)
+		return "", fmt.Errorf("has no valid partition: %w", wrongPartition(a.Partition))
 	}
 	if !accountID.MatchString(a.ID) || role == "" {
 		return "", fmt.Errorf("is neither the ARN of a role nor ACCOUNT:ROLE")
@@ -156,7 +157,7 @@ func CheckRole(of, role string) (string, error) {
 // decides about MFA, tags and source identity.
 func Group(arns []string) (Document, error) {
 	for _, arn := range arns {
-		if _, err := CheckRole(partition.Default, arn); err != nil {
+		if _, err := RoleARN(partition.Default, arn); err != nil {
 			return Document{}, fmt.Errorf("role %.80q %w", arn, err)
 		}
 	}

@@ -152,14 +152,14 @@ func manyTags(n int) (tags []string) {
 	return tags
 }
 
-func TestCheckRole(t *testing.T) {
+func TestRoleARN(t *testing.T) {
 	for role, want := range map[string]string{
 		devAdmin:                  devAdmin,
 		"222233334444:admin":      "arn:aws-cn:iam::222233334444:role/admin",
 		"222233334444:team/admin": "arn:aws-cn:iam::222233334444:role/team/admin",
 		"arn:aws-us-gov:iam::000000000000:role/a": "arn:aws-us-gov:iam::000000000000:role/a",
 	} {
-		if got, err := CheckRole("aws-cn", role); got != want || err != nil {
+		if got, err := RoleARN("aws-cn", role); got != want || err != nil {
 			t.Errorf("%s is %q, %v", role, got, err)
 		}
 	}
@@ -170,7 +170,7 @@ func TestCheckRole(t *testing.T) {
 		"arn:aws:iam::222233334444:role/*", "arn:aws:iam::222233334444:role/", "arn:aws-no:iam::222233334444:role/a",
 		"arn:aws:sts::222233334444:assumed-role/a/b", "arn:aws:iam::222233334444:role/a\nx", "222233334444:a\"",
 	} {
-		if got, err := CheckRole("aws", bad); err == nil {
+		if got, err := RoleARN("aws", bad); err == nil {
 			t.Errorf("role %q is accepted as %s", bad, got)
 		}
 		if _, err := Group([]string{devAdmin, bad}); err == nil && !strings.HasPrefix(bad, "222233334444:admin") {

@@ -165,6 +165,21 @@ type Settings struct {
 // Has reports whether the registry sets a key of [settings].
 func (s Settings) Has(key string) bool { _, ok := s.Origins[key]; return ok }
 
+// Replaced returns the endpoint with the URL of the setting sts_endpoint, which replaces every other one. If the
+// setting is empty, it returns the endpoint itself.
+func (e Endpoint) Replaced(stsEndpoint string) Endpoint {
+	if stsEndpoint != "" {
+		e.URL, e.Listener = stsEndpoint, AnyListener
+	}
+	return e
+}
+
+// Global returns the endpoint of a service that has one endpoint in each partition. The URL of an endpoint is that of
+// STS, so it is left out.
+func (e Endpoint) Global() Endpoint {
+	return Endpoint{Region: e.Region, FIPS: e.FIPS, CABundle: e.CABundle}
+}
+
 // String describes the endpoint for people.
 func (e Endpoint) String() string {
 	switch {

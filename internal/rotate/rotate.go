@@ -119,9 +119,8 @@ type Rotator struct {
 	records records
 	clock   Clock
 
-	busy    sync.Mutex // held while a rotation makes steps
 	mu      sync.Mutex
-	running string             // its source
+	running string             // the source whose rotation makes steps, or ""
 	failed  map[string]failure // of background steps, by source
 }
 
@@ -165,26 +164,23 @@ func (r *Rotator) Pending() ([]Pending, error) {
 
 // begin reserves the Rotator for a source.
 func (r *Rotator) begin(source string) (end func(), err error) {
-	if !r.busy.TryLock() {
-		r.mu.Lock()
-		defer r.mu.Unlock()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.running != "" {
 		return nil, fault.New(fault.Failed, "the key of source %q is being rotated; try again when that has ended", r.running).
 			WithHint("broker status")
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	r.running = source
 	delete(r.failed, source)
 	return func() {
 		r.mu.Lock()
+		defer r.mu.Unlock()
 		r.running = ""
-		r.mu.Unlock()
-		r.busy.Unlock()
 	}, nil
 }
 
 // Start replaces the key of a source. It returns when the new key is in use and the old one is deactivated; Due
-// deletes the old one after the time of grace.
+// deletes the old one after the grace period.
 func (r *Rotator) Start(ctx context.Context, source string, s Source, grace time.Duration) error {
 	end, err := r.begin(source)
 	if err != nil {

@@ -242,7 +242,7 @@ type sourceless struct{ *world }
 
 func (*sourceless) InUse() (string, error) { return "", fault.New(fault.NotFound, "no such source") }
 
-// TestPlanChangesNothing: a dry run makes no change, and shows the key and the time of grace.
+// TestPlanChangesNothing: a dry run makes no change, and shows the key and the grace period.
 func TestPlanChangesNothing(t *testing.T) {
 	w := calm()
 	lines, err := w.rotator().Plan(t.Context(), "security", w, "24h")

@@ -246,7 +246,7 @@ func passes(err error) bool {
 	return false
 }
 
-// retire deactivates the old key, and deletes it after the time of grace. The registry names the key inUse.
+// retire deactivates the old key, and deletes it after the grace period. The registry names the key inUse.
 func (r *Rotator) retire(ctx context.Context, s Source, rot *rotation, inUse string) error {
 	keys, err := s.Keys(ctx)
 	if err != nil {
@@ -371,7 +371,7 @@ func (r *Rotator) confirm(ctx context.Context, s Source, rot *rotation, old Key)
 	if rot.stored {
 		return r.records.put(rot)
 	}
-	return nil // Start writes it
+	return nil // Start writes the record
 }
 
 // otherUse returns a sentence if something other than Broker uses a key, or "". Broker itself calls only STS and IAM.

@@ -46,9 +46,7 @@ func federationPlan(chain profiles.Chain, d Defaults) (*Plan, error) {
 		partition, _ := chain.Account()
 		call.PolicyARN = "arn:" + partition + ":iam::aws:" + viewOnly
 	}
-	if d.STSEndpoint != "" {
-		call.Endpoint.URL, call.Endpoint.Listener = d.STSEndpoint, profiles.AnyListener
-	}
+	call.Endpoint = call.Endpoint.Replaced(d.STSEndpoint)
 	p := &Plan{settings: new(profiles.Settings), Profile: chain.Profile, Region: chain.Region, Source: chain.Source,
 		Guard: chain.Guard, Directories: chain.Directories}
 	p.Steps = []Step{{Call: call, LongTerm: true, Profile: chain.Source.Name, Origin: chain.Source.Origin}}

@@ -306,10 +306,8 @@ func NewPlan(chain profiles.Chain, d Defaults) (*Plan, error) {
 	default:
 		last.ElevatedUntil = d.ElevatedUntil
 	}
-	if d.STSEndpoint != "" {
-		for i := range p.Steps {
-			p.Steps[i].Endpoint.URL, p.Steps[i].Endpoint.Listener = d.STSEndpoint, profiles.AnyListener
-		}
+	for i := range p.Steps {
+		p.Steps[i].Endpoint = p.Steps[i].Endpoint.Replaced(d.STSEndpoint)
 	}
 	p.keys = keysOf(p)
 	return p, nil

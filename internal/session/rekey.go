@@ -3,6 +3,8 @@ package session
 import (
 	"context"
 	"time"
+
+	"broker/internal/fault"
 )
 
 // drainInterval is how often Rekey looks for calls in flight.
@@ -23,7 +25,7 @@ func (b *Broker) Rekey(ctx context.Context, source, from, to string, swap func()
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
-			return ctx.Err()
+			return fault.New(fault.Failed, "stopped waiting for the calls with the old key: %w", context.Cause(ctx))
 		}
 	}
 	return nil

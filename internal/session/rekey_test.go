@@ -1,6 +1,7 @@
 package session
 
 import (
+	"context"
 	"strings"
 	"sync"
 	"testing"
@@ -82,6 +83,28 @@ func TestRekeyWaitsForCalls(t *testing.T) {
 		})
 		if err != nil || time.Since(began) < 5*time.Second {
 			t.Errorf("Rekey returned after %v, %v, and did not wait for the call", time.Since(began), err)
+		}
+		wg.Wait()
+	})
+}
+
+// TestRekeyInterrupted: a daemon that ends while calls for the old key are in flight says what it waited for.
+func TestRekeyInterrupted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, registry)
+		w.aws.take(10 * time.Second)
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if _, err := w.ask("dev"); err != nil {
+				t.Error(err)
+			}
+		})
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		err := w.Rekey(ctx, "security", "AKIAIOSFODNN7EXAMPLE", newKey, func() error { return nil })
+		if !fault.Is(err, fault.Failed) || !strings.Contains(err.Error(), "stopped waiting for the calls with the old key") {
+			t.Errorf("got %v", err)
 		}
 		wg.Wait()
 	})

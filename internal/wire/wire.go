@@ -167,8 +167,8 @@ type Request struct {
 	Desktop string        `json:"desktop,omitempty"` // DISPLAY=… and similar, one per line, for a window
 	ID      int           `json:"id,omitempty"`      // of the prompt that is answered
 
-	// Whole, of Accounts, asks for all accounts and not only the active ones, and for their organizational units.
-	Whole bool `json:"whole,omitempty"`
+	// AllAccounts, of Accounts, asks also for the accounts that are not active, and for the organizational units.
+	AllAccounts bool `json:"all_accounts,omitempty"`
 
 	// Role, of Get, Serve, PrivateFiles, Console and Check, is a role that no profile defines; nil uses the profile
 	// unchanged.

@@ -45,7 +45,7 @@ func (e *errand) enrollment(ctx context.Context, r ring) (n enrollment, err erro
 	}
 	n.keys = e.signer(n.it)
 	if e.Endpoint.Compatible {
-		return n, fault.New(fault.Usage, "the endpoint of source %s is not AWS's, so it has no MFA devices of IAM", e.Source)
+		return n, fault.New(fault.Usage, "the endpoint of source %q is not AWS's, so it has no MFA devices of IAM", e.Source)
 	}
 	who, err := e.verify(ctx, n.keys)
 	if err != nil {
@@ -162,7 +162,7 @@ func (e *errand) enableDevice(ctx context.Context, r ring) (*answer, error) {
 	}
 	d := n.it.Enrolling
 	if !d.Made || d.Serial != e.Device.Serial {
-		return nil, fault.New(fault.Failed, "the device %s of source %s is not being enrolled any more", e.Device.Serial, e.Source).
+		return nil, fault.New(fault.Failed, "the device %s of source %q is not being enrolled any more", e.Device.Serial, e.Source).
 			WithHint("%s", e.again(e.Device.Replaces))
 	}
 	first, second, err := e.twoCodes(d)

@@ -150,7 +150,7 @@ func (e *errand) mayRetire(ctx context.Context, sign exchange.Keys) error {
 		case err == nil, errors.Is(err, exchange.ErrNotThere):
 		case fault.Is(err, fault.Denied):
 			return fault.New(fault.Denied, "the user of source %q may not call %s, so the old key could not be removed; "+
-				"nothing was changed: %w", e.Source, verb, err).WithHint("broker explain %s", e.Source)
+				"nothing was changed: %w", e.Source, verb, err).WithHint("broker policy self-service")
 		default:
 			return err
 		}
@@ -204,9 +204,9 @@ func (e *errand) tryKey(ctx context.Context, r ring) (*answer, error) {
 	return &answer{}, err
 }
 
-// spare returns an error if the key to change is the one in use: by the request, or by the registry of the item. Any
-// program of the user can start this process, and must not be able to delete the key that works.
-func (e *errand) spare(it item) error {
+// refuseInUse returns an error if the key to change is the one in use: by the request, or by the registry of the item.
+// Any program of the user can start this process, and must not be able to delete the key that works.
+func (e *errand) refuseInUse(it item) error {
 	inUse := e.Key == "" || e.Key == e.KeyID
 	if set, err := e.store.Load(profiles.Files{Registry: it.belongs.known().Registry}); err == nil {
 		source, _ := set.Source(e.Source)
@@ -221,7 +221,7 @@ func (e *errand) spare(it item) error {
 func (e *errand) keyStatus(ctx context.Context, r ring) (*answer, error) {
 	it, err := e.inUse(ctx, r)
 	if err == nil {
-		err = e.spare(it)
+		err = e.refuseInUse(it)
 	}
 	if err != nil {
 		return nil, err
@@ -236,7 +236,7 @@ func (e *errand) keyStatus(ctx context.Context, r ring) (*answer, error) {
 func (e *errand) deleteKey(ctx context.Context, r ring) (*answer, error) {
 	it, err := e.inUse(ctx, r)
 	if err == nil {
-		err = e.spare(it)
+		err = e.refuseInUse(it)
 	}
 	if err != nil {
 		return nil, err
@@ -251,7 +251,7 @@ func (e *errand) deleteKey(ctx context.Context, r ring) (*answer, error) {
 func (e *errand) forgetKey(ctx context.Context, r ring) (*answer, error) {
 	it, err := e.inUse(ctx, r)
 	if err == nil {
-		err = e.spare(it)
+		err = e.refuseInUse(it)
 	}
 	if err != nil || it.Second.AccessKeyID != e.Key {
 		return &answer{}, err
