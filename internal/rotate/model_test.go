@@ -267,8 +267,11 @@ func (w *world) Forget(_ context.Context, id string) error {
 	})
 }
 
-func (w *world) Use(_ context.Context, id string, _ time.Time) error {
+func (w *world) Use(_ context.Context, from, id string, _ time.Time) error {
 	return w.do("write registry "+id, func() error {
+		if w.names != from {
+			w.wrong("the key %s was replaced, which is not in use", from)
+		}
 		if w.tried[id] < tries {
 			w.wrong("the key %s was put into use after %d tries", id, w.tried[id])
 		}

@@ -80,8 +80,9 @@ type Source interface {
 	Delete(ctx context.Context, id string) error
 	// Forget removes a key from the keyring. A missing one is not an error.
 	Forget(ctx context.Context, id string) error
-	// Use makes the registry name a stored key, in one edit, and returns when no call with the other key is in flight.
-	Use(ctx context.Context, id string, created time.Time) error
+	// Use makes the registry name the stored key to instead of from, in one edit, and returns when no call with from is
+	// in flight. It refuses if the registry names a third key.
+	Use(ctx context.Context, from, to string, created time.Time) error
 	// Confirm returns NotConfirmed unless a person says yes.
 	Confirm(ctx context.Context, lines []string) error
 	// Tell shows a line of progress.

@@ -84,7 +84,7 @@ func TestUseDuringRotation(t *testing.T) {
 // useAtSwap is a world in which another machine uses the old key when the new one is put into use.
 type useAtSwap struct{ *world }
 
-func (u *useAtSwap) Use(_ context.Context, id string, _ time.Time) error {
+func (u *useAtSwap) Use(_ context.Context, _, id string, _ time.Time) error {
 	u.now = u.now.Add(time.Minute)
 	old := u.keys["OLD"]
 	old.Used, old.Ours, old.Service = u.now, u.now.Add(-time.Hour), "sts"

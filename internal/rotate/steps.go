@@ -79,7 +79,7 @@ func (r *Rotator) replace(ctx context.Context, s Source, rot *rotation) (string,
 		fresh.Created = keys.Now
 	}
 	s.Tell("the new key works; it is used from now on")
-	if err := do(s, "swap", id, func() error { return s.Use(ctx, id, fresh.Created) }); err != nil {
+	if err := do(s, "swap", id, func() error { return s.Use(ctx, rot.Old, id, fresh.Created) }); err != nil {
 		return "", resumable(rot, err, "both keys work")
 	}
 	return id, nil
@@ -339,7 +339,9 @@ func (r *Rotator) undo(ctx context.Context, s Source, rot *rotation) error {
 	if inUse != rot.Old {
 		old, _ := keys.find(rot.Old)
 		s.Tell("the old key works; it is used from now on")
-		if err := do(s, "swap back", rot.Old, func() error { return s.Use(ctx, rot.Old, old.Created) }); err != nil {
+		if err := do(s, "swap back", rot.Old, func() error {
+			return s.Use(ctx, inUse, rot.Old, old.Created)
+		}); err != nil {
 			return resumable(rot, err, "both keys work")
 		}
 	}
