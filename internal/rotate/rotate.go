@@ -163,21 +163,39 @@ func (r *Rotator) Pending() ([]Pending, error) {
 	return all, nil
 }
 
-// begin reserves the Rotator for a source.
+// begin reserves the Rotator, and the record, for a source.
 func (r *Rotator) begin(source string) (end func(), err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.running != "" {
-		return nil, fault.New(fault.Failed, "the key of source %q is being rotated; try again when that has ended", r.running).
+	if running := r.occupy(source); running != "" {
+		return nil, fault.New(fault.Failed, "the key of source %q is being rotated; try again when that has ended", running).
 			WithHint("broker status")
 	}
-	r.running = source
-	delete(r.failed, source)
+	unlock, err := r.records.lock()
+	if err != nil {
+		r.vacate()
+		return nil, err
+	}
 	return func() {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.running = ""
+		unlock()
+		r.vacate()
 	}, nil
+}
+
+// occupy notes the source whose rotation makes steps, unless there is one. It returns that one, or "".
+func (r *Rotator) occupy(source string) (running string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.running == "" {
+		r.running = source
+		delete(r.failed, source)
+		return ""
+	}
+	return r.running
+}
+
+func (r *Rotator) vacate() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.running = ""
 }
 
 // Start replaces the key of a source. It returns when the new key is in use and the old one is deactivated; Due
