@@ -364,7 +364,7 @@ func (w *world) live() {
 	}
 	_ = w.program("start")
 	for range w.rng.IntN(4) {
-		switch w.rng.IntN(5) {
+		switch w.rng.IntN(6) {
 		case 0:
 			_ = w.program("undo")
 		case 1:
@@ -372,11 +372,24 @@ func (w *world) live() {
 			_ = w.program("due")
 		case 2:
 			_ = w.program("start")
+		case 3:
+			w.deleteUnused()
 		default:
 			_ = w.program("resume")
 		}
 	}
 	w.finish()
+}
+
+// deleteUnused is a person who deletes the new key in the console before it is in use.
+func (w *world) deleteUnused() {
+	for id, key := range w.keys {
+		if w.names == "OLD" && id != "OLD" && !key.foreign {
+			w.trace = append(w.trace, "-- the console deletes "+id)
+			delete(w.keys, id)
+		}
+	}
+	w.changed()
 }
 
 // finish ends the rotation without faults, and checks what must hold at its end.

@@ -297,3 +297,78 @@ func TestRecord(t *testing.T) {
 		}
 	}
 }
+
+// consoleUser is a world in which somebody changes the first new key in the console before it is in use.
+type consoleUser struct {
+	*world
+	change func(id string)
+}
+
+func (c *consoleUser) Create(ctx context.Context) (string, error) {
+	id, err := c.world.Create(ctx)
+	if err == nil && c.made == 1 {
+		c.change(id)
+		c.changed()
+	}
+	return id, err
+}
+
+// TestNewKeyDeletedInConsole: a stored key that AWS has no longer is forgotten, and another one is made. It does not
+// block the rotation.
+func TestNewKeyDeletedInConsole(t *testing.T) {
+	w := calm()
+	err := w.rotator().Start(t.Context(), "security", &consoleUser{w, func(id string) { delete(w.keys, id) }}, time.Hour)
+	if err != nil || w.names != "NEW2" || w.ring["NEW1"] || len(w.broken) > 0 {
+		t.Errorf("got %v; in use %s, keyring %v, %v", err, w.names, w.ring, w.broken)
+	}
+}
+
+// TestEveryNewKeyIsDeleted: if the second new key is deleted too, the rotation stops and can be resumed.
+func TestEveryNewKeyIsDeleted(t *testing.T) {
+	w := calm()
+	err := w.rotator().Start(t.Context(), "security", &deleter{w}, time.Hour)
+	if err == nil || fault.Of(err).Hint != "broker rotate security --resume" || w.made != 2 || w.names != "OLD" {
+		t.Errorf("got %v, made %d", err, w.made)
+	}
+	if err := w.program("resume"); err != nil || w.names != "NEW3" || len(w.broken) > 0 {
+		t.Errorf("resume: %v; in use %s, %v", err, w.names, w.broken)
+	}
+}
+
+// deleter deletes every new key.
+type deleter struct{ *world }
+
+func (d *deleter) Create(ctx context.Context) (string, error) {
+	id, err := d.world.Create(ctx)
+	delete(d.keys, id)
+	d.changed()
+	return id, err
+}
+
+// TestNewKeyDeactivatedInConsole: a stored key that IAM lists and that does not work is kept, and the hint takes it
+// back.
+func TestNewKeyDeactivatedInConsole(t *testing.T) {
+	w := calm()
+	off := &consoleUser{w, func(id string) { w.keys[id].Active = false }}
+	err := w.rotator().Start(t.Context(), "security", off, time.Hour)
+	if err == nil || fault.Of(err).Hint != "broker rotate security --undo" || w.keys["NEW1"] == nil || !w.ring["NEW1"] {
+		t.Fatalf("got %v, hint %s, keyring %v", err, fault.Of(err).Hint, w.ring)
+	}
+	if err := w.program("undo"); err != nil || w.keys["NEW1"] != nil || w.ring["NEW1"] || w.record != nil {
+		t.Errorf("undo: %v, keyring %v", err, w.ring)
+	}
+}
+
+// TestNoConnectionForgetsNoKey: without a connection, no key is forgotten.
+func TestNoConnectionForgetsNoKey(t *testing.T) {
+	w := calm()
+	err := w.rotator().Start(t.Context(), "security", &offline{w}, time.Hour)
+	if !fault.Is(err, fault.Network) || !w.ring["NEW1"] || w.keys["NEW1"] == nil || w.made != 1 {
+		t.Errorf("got %v, keyring %v", err, w.ring)
+	}
+}
+
+// offline is a world in which no key can be tried.
+type offline struct{ *world }
+
+func (*offline) Try(context.Context, string) error { return fault.New(fault.Network, "no connection") }

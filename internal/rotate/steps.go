@@ -66,13 +66,9 @@ func do(s Source, step, id string, action func() error) error {
 
 // replace makes the new key and puts it into use. It returns its id.
 func (r *Rotator) replace(ctx context.Context, s Source, rot *rotation) (string, error) {
-	keys, id, err := r.newKey(ctx, s, rot)
+	keys, id, err := r.workingKey(ctx, s, rot)
 	if err != nil {
 		return "", err
-	}
-	s.Tell("waiting until AWS knows the new key " + secret.Tail(id))
-	if err := r.verify(ctx, s, id); err != nil {
-		return "", resumable(rot, err, "the key %s stays in use", secret.Tail(rot.Old))
 	}
 	fresh, _ := keys.find(id)
 	if fresh.Created.IsZero() { // IAM does not list it yet
@@ -83,6 +79,49 @@ func (r *Rotator) replace(ctx context.Context, s Source, rot *rotation) (string,
 		return "", resumable(rot, err, "both keys work")
 	}
 	return id, nil
+}
+
+// workingKey returns the new key as soon as AWS knows it everywhere. If AWS has the stored key no longer, it makes
+// another one, but only once.
+func (r *Rotator) workingKey(ctx context.Context, s Source, rot *rotation) (Keys, string, error) {
+	for dropped := false; ; dropped = true {
+		keys, id, err := r.newKey(ctx, s, rot)
+		if err != nil {
+			return Keys{}, "", err
+		}
+		s.Tell("waiting until AWS knows the new key " + secret.Tail(id))
+		if err = r.verify(ctx, s, id); err == nil {
+			return keys, id, nil
+		}
+		if dropped || !fault.Is(err, fault.Denied) {
+			return Keys{}, "", resumable(rot, err, "the key %s stays in use", secret.Tail(rot.Old))
+		}
+		if err := r.dropDead(ctx, s, rot, id, err); err != nil {
+			return Keys{}, "", err
+		}
+	}
+}
+
+// dropDead removes a new key that AWS does not know after all of verify's patience from the keyring, unless IAM lists
+// it. why is the error of verify. It deletes the key in IAM first, so no key is left whose secret nobody has.
+func (r *Rotator) dropDead(ctx context.Context, s Source, rot *rotation, id string, why error) error {
+	keys, err := s.Keys(ctx)
+	if err != nil {
+		return resumable(rot, err, "the key %s stays in use", secret.Tail(rot.Old))
+	}
+	if _, listed := keys.find(id); listed {
+		return fault.New(fault.Denied, "%w; AWS lists that key; the key %s stays in use", why, secret.Tail(rot.Old)).
+			WithHint("broker rotate %s --undo", rot.Source)
+	}
+	s.Tell("AWS has no key " + secret.Tail(id) + "; removing it from the keyring")
+	err = do(s, "delete new", id, func() error { return s.Delete(ctx, id) })
+	if err == nil {
+		err = do(s, "forget", id, func() error { return s.Forget(ctx, id) })
+	}
+	if err != nil {
+		return resumable(rot, err, "the key %s stays in use", secret.Tail(rot.Old))
+	}
+	return nil
 }
 
 // newKey returns the stored key that is not the old one. It makes one if there is none, after it has deleted what an
