@@ -23,6 +23,8 @@ type Key struct {
 	Used    time.Time `json:"used,omitzero"`
 	Service string    `json:"service,omitempty"`
 	Region  string    `json:"region,omitempty"`
+	// Untold means that AWS refused to say when the key was last used, so Used is not known.
+	Untold bool `json:"untold,omitempty"`
 	// Ours is when Broker last signed a call with the key, by AWS's clock; zero if that is not known.
 	Ours   time.Time `json:"ours,omitzero"`
 	Stored bool      `json:"stored,omitempty"` // its secret is in the keyring

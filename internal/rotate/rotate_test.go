@@ -372,3 +372,45 @@ func TestNoConnectionForgetsNoKey(t *testing.T) {
 type offline struct{ *world }
 
 func (*offline) Try(context.Context, string) error { return fault.New(fault.Network, "no connection") }
+
+// TestLastUseNotTold: if AWS does not say when the old key was last used, it is not deactivated without a yes.
+func TestLastUseNotTold(t *testing.T) {
+	w := calm()
+	w.keys["OLD"].Untold = true
+	w.past = nil
+	w.changed()
+	w.asked = false
+	r := w.rotator()
+	lines, err := r.Plan(t.Context(), "security", w, "7d")
+	if err != nil || !strings.Contains(lines[0], "last use unknown") {
+		t.Errorf("plan %q, %v", lines, err)
+	}
+	err = r.Start(t.Context(), "security", w, time.Hour)
+	if !fault.Is(err, fault.NotConfirmed) || !strings.Contains(err.Error(), "AWS does not tell") || w.made != 0 {
+		t.Fatalf("got %v, made %d", err, w.made)
+	}
+	w.asked = true
+	if err := r.Start(t.Context(), "security", w, time.Hour); err != nil || w.keys["OLD"].Active {
+		t.Errorf("with a yes: %v", err)
+	}
+}
+
+// TestLostKeyLastUseNotTold: a key that may have been used does not count as one that was lost.
+func TestLostKeyLastUseNotTold(t *testing.T) {
+	w := calm()
+	if err := w.rotator().Start(t.Context(), "security", &unanswered{w}, time.Hour); err == nil || w.record == nil {
+		t.Fatalf("got %v, record %s", err, w.record)
+	}
+	rot, err := w.rotator().records.get("security")
+	if err != nil {
+		t.Fatal(err)
+	}
+	made := Key{ID: "CI", Active: true, Created: rot.Asked.Add(time.Second), Untold: true}
+	w.keys["CI"] = &iamKey{Key: made, foreign: true}
+	w.past = nil
+	w.changed()
+	err = w.rotator().Resume(t.Context(), "security", w)
+	if w.keys["CI"] == nil || err == nil || !strings.Contains(err.Error(), "two keys") {
+		t.Errorf("got %v, keys %v", err, w.keys)
+	}
+}

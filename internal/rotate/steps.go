@@ -222,7 +222,7 @@ func (r *Rotator) dropLost(ctx context.Context, s Source, rot *rotation, keys Ke
 		return false, nil
 	}
 	for _, key := range keys.Listed {
-		if key.ID == rot.Old || key.Stored || !key.Used.IsZero() ||
+		if key.ID == rot.Old || key.Stored || key.Untold || !key.Used.IsZero() ||
 			key.Created.Before(rot.Asked) || key.Created.After(rot.AskedUntil) {
 			continue
 		}
@@ -401,23 +401,29 @@ func (r *Rotator) undo(ctx context.Context, s Source, rot *rotation) error {
 // confirm asks a person if another program uses the old key. The answer counts until AWS sees a later use.
 func (r *Rotator) confirm(ctx context.Context, s Source, rot *rotation, old Key) error {
 	line := otherUse(old)
-	if line == "" || !old.Used.After(rot.Seen) {
+	if line == "" || !old.Untold && !old.Used.After(rot.Seen) {
 		return nil
 	}
 	if err := s.Confirm(ctx, []string{line, "What uses it there stops working when Broker deactivates it."}); err != nil {
 		return fault.New(fault.Of(err).Kind, "%s; nothing was deactivated", line).
 			WithHint("%s", rot.again())
 	}
-	rot.Seen = old.Used
+	if !old.Untold {
+		rot.Seen = old.Used
+	}
 	if rot.stored {
 		return r.records.put(rot)
 	}
 	return nil // Start writes the record
 }
 
-// otherUse returns a sentence if something other than Broker uses a key, or "". Broker itself calls only STS and IAM.
+// otherUse returns a sentence if something other than Broker uses or may use a key, or "". Broker itself calls only STS
+// and IAM.
 func otherUse(key Key) string {
 	switch {
+	case key.Untold:
+		return fmt.Sprintf("AWS does not tell when the key %s was last used, so another machine or program may use it",
+			secret.Tail(key.ID))
 	case key.Used.IsZero(),
 		(key.Service == "sts" || key.Service == "iam") && !key.Ours.IsZero() && !key.Used.After(key.Ours.Add(tolerance)):
 		return ""
@@ -464,7 +470,10 @@ func Describe(key Key, inUse string) string {
 	if !key.Active {
 		text += ", inactive"
 	}
-	if key.Used.IsZero() {
+	switch {
+	case key.Untold:
+		return text + ", last use unknown)"
+	case key.Used.IsZero():
 		return text + ", never used)"
 	}
 	return text + ", last used " + stamp(key.Used) + " for " + fault.Line(key.Service) + ")"
