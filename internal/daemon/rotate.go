@@ -223,18 +223,14 @@ func (r *rotating) Forget(ctx context.Context, id string) error {
 }
 
 // Use implements rotate.Source.
-func (r *rotating) Use(ctx context.Context, id string, created time.Time) error {
-	from, err := r.InUse()
-	if err != nil {
-		return err
-	}
+func (r *rotating) Use(ctx context.Context, from, to string, created time.Time) error {
 	registry := r.d.Files.Registry
-	return r.d.Broker.Rekey(ctx, r.source, from, id, func() error {
+	return r.d.Broker.Rekey(ctx, r.source, from, to, func() error {
 		if err := profiles.CheckRegistry(registry); err != nil {
 			return err
 		}
 		err := atomicfile.Edit(registry, 0o600, nil, func(src []byte) ([]byte, error) {
-			return profiles.SwapKey(src, r.source, from, id, created)
+			return profiles.SwapKey(src, r.source, from, to, created)
 		})
 		if f := (*fault.Error)(nil); err == nil || errors.As(err, &f) {
 			return err

@@ -54,6 +54,10 @@ func TestSimulatedRotation(t *testing.T) {
 	}
 	_, err = c.KeyLastUsed(ctx, old, anywhere, "AKIANOSUCHKEYFAKE999")
 	wantFault(t, err, fault.Denied, "find the last use of access key …E999: AWS denied it")
+	// A rotation looks for these words.
+	if err != nil && !strings.Contains(err.Error(), "on resource: access key AKIANOSUCHKEYFAKE999") {
+		t.Errorf("not the key, but its user: %v", err)
+	}
 
 	if err := c.SetKeyStatus(ctx, created, anywhere, old.AccessKeyID, false); err != nil {
 		t.Fatal(err)

@@ -267,8 +267,11 @@ func (w *world) Forget(_ context.Context, id string) error {
 	})
 }
 
-func (w *world) Use(_ context.Context, id string, _ time.Time) error {
+func (w *world) Use(_ context.Context, from, id string, _ time.Time) error {
 	return w.do("write registry "+id, func() error {
+		if w.names != from {
+			w.wrong("the key %s was replaced, which is not in use", from)
+		}
 		if w.tried[id] < tries {
 			w.wrong("the key %s was put into use after %d tries", id, w.tried[id])
 		}
@@ -302,6 +305,8 @@ func (w *world) Wait(_ context.Context, d time.Duration) error {
 	w.now = w.now.Add(d)
 	return w.at("wait", false)
 }
+
+func (w *world) lock(string) (func(), error) { return func() {}, nil }
 
 func (w *world) read(string) ([]byte, error) {
 	if w.record == nil {
@@ -359,7 +364,7 @@ func (w *world) live() {
 	}
 	_ = w.program("start")
 	for range w.rng.IntN(4) {
-		switch w.rng.IntN(5) {
+		switch w.rng.IntN(6) {
 		case 0:
 			_ = w.program("undo")
 		case 1:
@@ -367,11 +372,24 @@ func (w *world) live() {
 			_ = w.program("due")
 		case 2:
 			_ = w.program("start")
+		case 3:
+			w.deleteUnused()
 		default:
 			_ = w.program("resume")
 		}
 	}
 	w.finish()
+}
+
+// deleteUnused is a person who deletes the new key in the console before it is in use.
+func (w *world) deleteUnused() {
+	for id, key := range w.keys {
+		if w.names == "OLD" && id != "OLD" && !key.foreign {
+			w.trace = append(w.trace, "-- the console deletes "+id)
+			delete(w.keys, id)
+		}
+	}
+	w.changed()
 }
 
 // finish ends the rotation without faults, and checks what must hold at its end.

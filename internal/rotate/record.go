@@ -1,6 +1,7 @@
 package rotate
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"broker/internal/fault"
 	"broker/internal/record"
 	"broker/internal/secret"
+	"broker/internal/system"
 )
 
 // rotation is what the record holds of a rotation.
@@ -70,6 +72,9 @@ type recordFile struct {
 const (
 	recordName = "rotations.json"
 	maxRecord  = 1 << 20 // bytes
+	lockName   = "rotations.lock"
+	// lockWait is longer than the time in which a child that another goroutine starts still has the lock.
+	lockWait = time.Second
 )
 
 // records is the file of all rotations, and the registry whose rotations it reads.
@@ -78,8 +83,9 @@ type records struct {
 	files         files
 }
 
-// files reads and writes the file; tests replace it.
+// files reads, writes and locks the file; tests replace it.
 type files interface {
+	lock(path string) (unlock func(), err error)
 	read(path string) ([]byte, error)
 	replace(path string, data []byte) error
 	remove(path string) error
@@ -88,6 +94,16 @@ type files interface {
 // disk is the file of the state directory.
 type disk struct{}
 
+func (disk) lock(path string) (func(), error) {
+	ctx, cancel := context.WithTimeout(context.Background(), lockWait)
+	defer cancel()
+	f, err := record.Lock(ctx, path)
+	if err != nil {
+		return nil, err
+	}
+	return func() { _ = f.Close() }, nil
+}
+
 func (disk) read(path string) ([]byte, error)       { return record.Read(path, maxRecord, record.Private) }
 func (disk) replace(path string, data []byte) error { return record.Replace(path, data) }
 func (disk) remove(path string) error               { return record.Remove(path) }
@@ -95,6 +111,20 @@ func (disk) remove(path string) error               { return record.Remove(path)
 var errNone = errors.New("no rotation")
 
 func (r records) path() string { return filepath.Join(r.dir, recordName) }
+
+// lock keeps every other daemon with the same state directory from rotating. The end of the process ends the lock too.
+func (r records) lock() (unlock func(), err error) {
+	unlock, err = r.files.lock(filepath.Join(r.dir, lockName))
+	if errors.Is(err, system.ErrLocked) {
+		return nil, fault.New(fault.Failed, "another daemon with the state directory %s rotates a key; "+
+			"try again when that has ended", r.dir).WithHint("broker status")
+	}
+	if err != nil {
+		return nil, fault.New(fault.Failed, "the record of rotations cannot be locked: %w", err).
+			WithHint("%s", record.Unwritten(r.dir, err))
+	}
+	return unlock, nil
+}
 
 // all reads the record. A missing one is empty.
 func (r records) all() (f recordFile, err error) {

@@ -23,6 +23,8 @@ type Key struct {
 	Used    time.Time `json:"used,omitzero"`
 	Service string    `json:"service,omitempty"`
 	Region  string    `json:"region,omitempty"`
+	// Untold means that AWS refused to say when the key was last used, so Used is not known.
+	Untold bool `json:"untold,omitempty"`
 	// Ours is when Broker last signed a call with the key, by AWS's clock; zero if that is not known.
 	Ours   time.Time `json:"ours,omitzero"`
 	Stored bool      `json:"stored,omitempty"` // its secret is in the keyring
@@ -80,8 +82,9 @@ type Source interface {
 	Delete(ctx context.Context, id string) error
 	// Forget removes a key from the keyring. A missing one is not an error.
 	Forget(ctx context.Context, id string) error
-	// Use makes the registry name a stored key, in one edit, and returns when no call with the other key is in flight.
-	Use(ctx context.Context, id string, created time.Time) error
+	// Use makes the registry name the stored key to instead of from, in one edit, and returns when no call with from is
+	// in flight. It refuses if the registry names a third key.
+	Use(ctx context.Context, from, to string, created time.Time) error
 	// Confirm returns NotConfirmed unless a person says yes.
 	Confirm(ctx context.Context, lines []string) error
 	// Tell shows a line of progress.
@@ -162,21 +165,39 @@ func (r *Rotator) Pending() ([]Pending, error) {
 	return all, nil
 }
 
-// begin reserves the Rotator for a source.
+// begin reserves the Rotator, and the record, for a source.
 func (r *Rotator) begin(source string) (end func(), err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.running != "" {
-		return nil, fault.New(fault.Failed, "the key of source %q is being rotated; try again when that has ended", r.running).
+	if running := r.occupy(source); running != "" {
+		return nil, fault.New(fault.Failed, "the key of source %q is being rotated; try again when that has ended", running).
 			WithHint("broker status")
 	}
-	r.running = source
-	delete(r.failed, source)
+	unlock, err := r.records.lock()
+	if err != nil {
+		r.vacate()
+		return nil, err
+	}
 	return func() {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.running = ""
+		unlock()
+		r.vacate()
 	}, nil
+}
+
+// occupy notes the source whose rotation makes steps, unless there is one. It returns that one, or "".
+func (r *Rotator) occupy(source string) (running string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.running == "" {
+		r.running = source
+		delete(r.failed, source)
+		return ""
+	}
+	return r.running
+}
+
+func (r *Rotator) vacate() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.running = ""
 }
 
 // Start replaces the key of a source. It returns when the new key is in use and the old one is deactivated; Due

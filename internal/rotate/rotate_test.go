@@ -84,7 +84,7 @@ func TestUseDuringRotation(t *testing.T) {
 // useAtSwap is a world in which another machine uses the old key when the new one is put into use.
 type useAtSwap struct{ *world }
 
-func (u *useAtSwap) Use(_ context.Context, id string, _ time.Time) error {
+func (u *useAtSwap) Use(_ context.Context, _, id string, _ time.Time) error {
 	u.now = u.now.Add(time.Minute)
 	old := u.keys["OLD"]
 	old.Used, old.Ours, old.Service = u.now, u.now.Add(-time.Hour), "sts"
@@ -295,5 +295,122 @@ func TestRecord(t *testing.T) {
 		if _, err := New(dir, "/a", w).Pending(); err == nil {
 			t.Errorf("%s: pending", text)
 		}
+	}
+}
+
+// consoleUser is a world in which somebody changes the first new key in the console before it is in use.
+type consoleUser struct {
+	*world
+	change func(id string)
+}
+
+func (c *consoleUser) Create(ctx context.Context) (string, error) {
+	id, err := c.world.Create(ctx)
+	if err == nil && c.made == 1 {
+		c.change(id)
+		c.changed()
+	}
+	return id, err
+}
+
+// TestNewKeyDeletedInConsole: a stored key that AWS has no longer is forgotten, and another one is made. It does not
+// block the rotation.
+func TestNewKeyDeletedInConsole(t *testing.T) {
+	w := calm()
+	err := w.rotator().Start(t.Context(), "security", &consoleUser{w, func(id string) { delete(w.keys, id) }}, time.Hour)
+	if err != nil || w.names != "NEW2" || w.ring["NEW1"] || len(w.broken) > 0 {
+		t.Errorf("got %v; in use %s, keyring %v, %v", err, w.names, w.ring, w.broken)
+	}
+}
+
+// TestEveryNewKeyIsDeleted: if the second new key is deleted too, the rotation stops and can be resumed.
+func TestEveryNewKeyIsDeleted(t *testing.T) {
+	w := calm()
+	err := w.rotator().Start(t.Context(), "security", &deleter{w}, time.Hour)
+	if err == nil || fault.Of(err).Hint != "broker rotate security --resume" || w.made != 2 || w.names != "OLD" {
+		t.Errorf("got %v, made %d", err, w.made)
+	}
+	if err := w.program("resume"); err != nil || w.names != "NEW3" || len(w.broken) > 0 {
+		t.Errorf("resume: %v; in use %s, %v", err, w.names, w.broken)
+	}
+}
+
+// deleter deletes every new key.
+type deleter struct{ *world }
+
+func (d *deleter) Create(ctx context.Context) (string, error) {
+	id, err := d.world.Create(ctx)
+	delete(d.keys, id)
+	d.changed()
+	return id, err
+}
+
+// TestNewKeyDeactivatedInConsole: a stored key that IAM lists and that does not work is kept, and the hint takes it
+// back.
+func TestNewKeyDeactivatedInConsole(t *testing.T) {
+	w := calm()
+	off := &consoleUser{w, func(id string) { w.keys[id].Active = false }}
+	err := w.rotator().Start(t.Context(), "security", off, time.Hour)
+	if err == nil || fault.Of(err).Hint != "broker rotate security --undo" || w.keys["NEW1"] == nil || !w.ring["NEW1"] {
+		t.Fatalf("got %v, hint %s, keyring %v", err, fault.Of(err).Hint, w.ring)
+	}
+	if err := w.program("undo"); err != nil || w.keys["NEW1"] != nil || w.ring["NEW1"] || w.record != nil {
+		t.Errorf("undo: %v, keyring %v", err, w.ring)
+	}
+}
+
+// TestNoConnectionForgetsNoKey: without a connection, no key is forgotten.
+func TestNoConnectionForgetsNoKey(t *testing.T) {
+	w := calm()
+	err := w.rotator().Start(t.Context(), "security", &offline{w}, time.Hour)
+	if !fault.Is(err, fault.Network) || !w.ring["NEW1"] || w.keys["NEW1"] == nil || w.made != 1 {
+		t.Errorf("got %v, keyring %v", err, w.ring)
+	}
+}
+
+// offline is a world in which no key can be tried.
+type offline struct{ *world }
+
+func (*offline) Try(context.Context, string) error { return fault.New(fault.Network, "no connection") }
+
+// TestLastUseNotTold: if AWS does not say when the old key was last used, it is not deactivated without a yes.
+func TestLastUseNotTold(t *testing.T) {
+	w := calm()
+	w.keys["OLD"].Untold = true
+	w.past = nil
+	w.changed()
+	w.asked = false
+	r := w.rotator()
+	lines, err := r.Plan(t.Context(), "security", w, "7d")
+	if err != nil || !strings.Contains(lines[0], "last use unknown") {
+		t.Errorf("plan %q, %v", lines, err)
+	}
+	err = r.Start(t.Context(), "security", w, time.Hour)
+	if !fault.Is(err, fault.NotConfirmed) || !strings.Contains(err.Error(), "AWS does not tell") || w.made != 0 {
+		t.Fatalf("got %v, made %d", err, w.made)
+	}
+	w.asked = true
+	if err := r.Start(t.Context(), "security", w, time.Hour); err != nil || w.keys["OLD"].Active {
+		t.Errorf("with a yes: %v", err)
+	}
+}
+
+// TestLostKeyLastUseNotTold: a key that may have been used does not count as one that was lost.
+func TestLostKeyLastUseNotTold(t *testing.T) {
+	w := calm()
+	if err := w.rotator().Start(t.Context(), "security", &unanswered{w}, time.Hour); err == nil || w.record == nil {
+		t.Fatalf("got %v, record %s", err, w.record)
+	}
+	rot, err := w.rotator().records.get("security")
+	if err != nil {
+		t.Fatal(err)
+	}
+	made := Key{ID: "CI", Active: true, Created: rot.Asked.Add(time.Second), Untold: true}
+	w.keys["CI"] = &iamKey{Key: made, foreign: true}
+	w.past = nil
+	w.changed()
+	err = w.rotator().Resume(t.Context(), "security", w)
+	if w.keys["CI"] == nil || err == nil || !strings.Contains(err.Error(), "two keys") {
+		t.Errorf("got %v, keys %v", err, w.keys)
 	}
 }

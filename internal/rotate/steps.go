@@ -66,23 +66,62 @@ func do(s Source, step, id string, action func() error) error {
 
 // replace makes the new key and puts it into use. It returns its id.
 func (r *Rotator) replace(ctx context.Context, s Source, rot *rotation) (string, error) {
-	keys, id, err := r.newKey(ctx, s, rot)
+	keys, id, err := r.workingKey(ctx, s, rot)
 	if err != nil {
 		return "", err
-	}
-	s.Tell("waiting until AWS knows the new key " + secret.Tail(id))
-	if err := r.verify(ctx, s, id); err != nil {
-		return "", resumable(rot, err, "the key %s stays in use", secret.Tail(rot.Old))
 	}
 	fresh, _ := keys.find(id)
 	if fresh.Created.IsZero() { // IAM does not list it yet
 		fresh.Created = keys.Now
 	}
 	s.Tell("the new key works; it is used from now on")
-	if err := do(s, "swap", id, func() error { return s.Use(ctx, id, fresh.Created) }); err != nil {
+	if err := do(s, "swap", id, func() error { return s.Use(ctx, rot.Old, id, fresh.Created) }); err != nil {
 		return "", resumable(rot, err, "both keys work")
 	}
 	return id, nil
+}
+
+// workingKey returns the new key as soon as AWS knows it everywhere. If AWS has the stored key no longer, it makes
+// another one, but only once.
+func (r *Rotator) workingKey(ctx context.Context, s Source, rot *rotation) (Keys, string, error) {
+	for dropped := false; ; dropped = true {
+		keys, id, err := r.newKey(ctx, s, rot)
+		if err != nil {
+			return Keys{}, "", err
+		}
+		s.Tell("waiting until AWS knows the new key " + secret.Tail(id))
+		if err = r.verify(ctx, s, id); err == nil {
+			return keys, id, nil
+		}
+		if dropped || !fault.Is(err, fault.Denied) {
+			return Keys{}, "", resumable(rot, err, "the key %s stays in use", secret.Tail(rot.Old))
+		}
+		if err := r.dropDead(ctx, s, rot, id, err); err != nil {
+			return Keys{}, "", err
+		}
+	}
+}
+
+// dropDead removes a new key that AWS does not know after all of verify's patience from the keyring, unless IAM lists
+// it. why is the error of verify. It deletes the key in IAM first, so no key is left whose secret nobody has.
+func (r *Rotator) dropDead(ctx context.Context, s Source, rot *rotation, id string, why error) error {
+	keys, err := s.Keys(ctx)
+	if err != nil {
+		return resumable(rot, err, "the key %s stays in use", secret.Tail(rot.Old))
+	}
+	if _, listed := keys.find(id); listed {
+		return fault.New(fault.Denied, "%w; AWS lists that key; the key %s stays in use", why, secret.Tail(rot.Old)).
+			WithHint("broker rotate %s --undo", rot.Source)
+	}
+	s.Tell("AWS has no key " + secret.Tail(id) + "; removing it from the keyring")
+	err = do(s, "delete new", id, func() error { return s.Delete(ctx, id) })
+	if err == nil {
+		err = do(s, "forget", id, func() error { return s.Forget(ctx, id) })
+	}
+	if err != nil {
+		return resumable(rot, err, "the key %s stays in use", secret.Tail(rot.Old))
+	}
+	return nil
 }
 
 // newKey returns the stored key that is not the old one. It makes one if there is none, after it has deleted what an
@@ -183,7 +222,7 @@ func (r *Rotator) dropLost(ctx context.Context, s Source, rot *rotation, keys Ke
 		return false, nil
 	}
 	for _, key := range keys.Listed {
-		if key.ID == rot.Old || key.Stored || !key.Used.IsZero() ||
+		if key.ID == rot.Old || key.Stored || key.Untold || !key.Used.IsZero() ||
 			key.Created.Before(rot.Asked) || key.Created.After(rot.AskedUntil) {
 			continue
 		}
@@ -339,7 +378,9 @@ func (r *Rotator) undo(ctx context.Context, s Source, rot *rotation) error {
 	if inUse != rot.Old {
 		old, _ := keys.find(rot.Old)
 		s.Tell("the old key works; it is used from now on")
-		if err := do(s, "swap back", rot.Old, func() error { return s.Use(ctx, rot.Old, old.Created) }); err != nil {
+		if err := do(s, "swap back", rot.Old, func() error {
+			return s.Use(ctx, inUse, rot.Old, old.Created)
+		}); err != nil {
 			return resumable(rot, err, "both keys work")
 		}
 	}
@@ -360,23 +401,29 @@ func (r *Rotator) undo(ctx context.Context, s Source, rot *rotation) error {
 // confirm asks a person if another program uses the old key. The answer counts until AWS sees a later use.
 func (r *Rotator) confirm(ctx context.Context, s Source, rot *rotation, old Key) error {
 	line := otherUse(old)
-	if line == "" || !old.Used.After(rot.Seen) {
+	if line == "" || !old.Untold && !old.Used.After(rot.Seen) {
 		return nil
 	}
 	if err := s.Confirm(ctx, []string{line, "What uses it there stops working when Broker deactivates it."}); err != nil {
 		return fault.New(fault.Of(err).Kind, "%s; nothing was deactivated", line).
 			WithHint("%s", rot.again())
 	}
-	rot.Seen = old.Used
+	if !old.Untold {
+		rot.Seen = old.Used
+	}
 	if rot.stored {
 		return r.records.put(rot)
 	}
 	return nil // Start writes the record
 }
 
-// otherUse returns a sentence if something other than Broker uses a key, or "". Broker itself calls only STS and IAM.
+// otherUse returns a sentence if something other than Broker uses or may use a key, or "". Broker itself calls only STS
+// and IAM.
 func otherUse(key Key) string {
 	switch {
+	case key.Untold:
+		return fmt.Sprintf("AWS does not tell when the key %s was last used, so another machine or program may use it",
+			secret.Tail(key.ID))
 	case key.Used.IsZero(),
 		(key.Service == "sts" || key.Service == "iam") && !key.Ours.IsZero() && !key.Used.After(key.Ours.Add(tolerance)):
 		return ""
@@ -423,7 +470,10 @@ func Describe(key Key, inUse string) string {
 	if !key.Active {
 		text += ", inactive"
 	}
-	if key.Used.IsZero() {
+	switch {
+	case key.Untold:
+		return text + ", last use unknown)"
+	case key.Used.IsZero():
 		return text + ", never used)"
 	}
 	return text + ", last used " + stamp(key.Used) + " for " + fault.Line(key.Service) + ")"

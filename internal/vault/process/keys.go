@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"broker/internal/exchange"
@@ -47,8 +48,7 @@ func (e *errand) keys(ctx context.Context, r ring) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	// IAM refuses to say it of a key that does not exist, and may list one that was just deleted. The key in use exists,
-	// so it comes first and shows whether the user may ask at all.
+	// The key in use comes first: it shows whether the user may ask for the last use at all.
 	slices.SortStableFunc(found, func(a, b exchange.AccessKey) int {
 		switch e.KeyID {
 		case a.ID:
@@ -61,10 +61,11 @@ func (e *errand) keys(ctx context.Context, r ring) (*answer, error) {
 	all := &rotate.Keys{Stored: it.ids()}
 	for _, key := range found {
 		used, err := e.sts.KeyLastUsed(ctx, sign, e.Endpoint, key.ID)
-		if fault.Is(err, fault.Denied) && len(all.Listed) > 0 {
+		untold := fault.Is(err, fault.Denied) && !errors.Is(err, exchange.ErrUnknownKey) && len(all.Listed) > 0
+		switch {
+		case untold && strings.Contains(err.Error(), noSuchKey+key.ID): // IAM may list a key that was just deleted
 			continue
-		}
-		if err != nil {
+		case err != nil && !untold:
 			return nil, err
 		}
 		ours := uses[useOf(key.ID)]
@@ -72,13 +73,16 @@ func (e *errand) keys(ctx context.Context, r ring) (*answer, error) {
 			ours = used.At // by this very call
 		}
 		all.Listed = append(all.Listed, rotate.Key{ID: key.ID, Active: key.Active, Created: key.Created, Used: used.At,
-			Service: used.Service, Region: used.Region, Ours: ours, Stored: slices.Contains(all.Stored, key.ID)})
+			Service: used.Service, Region: used.Region, Untold: untold, Ours: ours, Stored: slices.Contains(all.Stored, key.ID)})
 	}
 	all.Now = e.now(0).UTC()
 	return &answer{Keys: all}, nil
 }
 
 const (
+	// noSuchKey is how IAM refuses to tell the last use of a key that does not exist. If a policy forbids the call, the
+	// resource is the user.
+	noSuchKey = "on resource: access key "
 	// docKey is the id of a key that AWS's documentation uses, and that no user has.
 	docKey = "AKIAIOSFODNN7EXAMPLE"
 	// undoTime is reserved for deleting a key that cannot be stored.

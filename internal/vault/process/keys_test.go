@@ -251,7 +251,8 @@ func TestKeysOfUser(t *testing.T) {
 	now := time.Now().UTC().Truncate(time.Second)
 	iam := &fakeIAM{ids: []string{madeID, testKeyID}, used: map[string]exchange.LastUse{
 		testKeyID: {At: now.Add(-time.Hour), Service: "s3"}}}
-	iam.refuse = map[string]error{"used " + madeID: fault.New(fault.Denied, "no such key")}
+	iam.refuse = map[string]error{"used " + madeID: fault.New(fault.Denied, "AWS denied it: AccessDenied: User: paul is not "+
+		"authorized to perform: iam:GetAccessKeyLastUsed on resource: access key "+madeID)}
 	e, r := keyErrand(t, iam, nil)
 	a, err := e.keys(t.Context(), r)
 	if err != nil || len(a.Keys.Listed) != 1 || a.Keys.Listed[0].ID != testKeyID || !a.Keys.Listed[0].Ours.IsZero() ||
@@ -267,6 +268,24 @@ func TestKeysOfUser(t *testing.T) {
 	}
 	iam.refuse["used "+testKeyID] = fault.New(fault.Denied, "you may not ask")
 	if _, err := e.keys(t.Context(), r); !fault.Is(err, fault.Denied) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestLastUseRefused: a key that exists is listed, even if AWS refuses to tell its last use. If AWS does
+// not know the key that signs, the list is not complete.
+func TestLastUseRefused(t *testing.T) {
+	iam := &fakeIAM{ids: []string{madeID, testKeyID}}
+	iam.refuse = map[string]error{"used " + madeID: fault.New(fault.Denied, "AWS denied it: AccessDenied: User: paul is not "+
+		"authorized to perform: iam:GetAccessKeyLastUsed on resource: user paul with an explicit deny")}
+	e, r := keyErrand(t, iam, nil)
+	a, err := e.keys(t.Context(), r)
+	if err != nil || len(a.Keys.Listed) != 2 || a.Keys.Listed[1].ID != madeID || !a.Keys.Listed[1].Untold ||
+		a.Keys.Listed[0].Untold {
+		t.Fatalf("got %+v, %v", a, err)
+	}
+	iam.refuse["used "+madeID] = &fault.Error{Kind: fault.Denied, Message: "unknown", Err: exchange.ErrUnknownKey}
+	if _, err := e.keys(t.Context(), r); !errors.Is(err, exchange.ErrUnknownKey) {
 		t.Errorf("got %v", err)
 	}
 }
