@@ -170,10 +170,12 @@ func (e *errand) storeSecond(ctx context.Context, r ring, made exchange.Keys) er
 		ctx, cancel = context.WithDeadline(ctx, end.Add(-min(undoTime, time.Until(end)/2)))
 		defer cancel()
 	}
+	// The goroutine may be abandoned, so it shares no state with e. The secrets that it reads are in e.hide already.
+	apart := &errand{request: e.request, ledger: e.ledger, notices: e.notices, file: e.file}
 	done := make(chan error, 1)
 	go func() {
 		_, err := guard(func() (struct{}, error) {
-			_, err := e.change(ctx, r, func(it *item) { it.Second = made })
+			_, err := apart.change(ctx, r, func(it *item) { it.Second = made })
 			return struct{}{}, err
 		})
 		done <- err
