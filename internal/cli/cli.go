@@ -50,6 +50,8 @@ type program struct {
 	typed    []string // the words of the command line after "broker"
 	names    int
 	within   bool // another command runs this one and prints the next step
+	// auditOptional means that this command ends audit = required, so it works without its line in the audit log.
+	auditOptional bool
 }
 
 // Main runs the program broker and returns its exit code.

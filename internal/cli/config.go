@@ -101,6 +101,7 @@ func (p *program) configSet(c *cli.Context) error {
 			return err
 		}
 	}
+	p.auditOptional = key == "audit" && args[1] == "optional"
 	err = p.editRegistry(func(src []byte) ([]byte, error) {
 		return profiles.SetSection(src, profiles.SectionSettings, "", []profiles.KeyValue{{Key: key, Value: args[1]}})
 	})
@@ -178,6 +179,7 @@ func (p *program) configUnset(c *cli.Context) error {
 		key = typed
 	}
 	removed := false
+	p.auditOptional = key == "audit"
 	err = p.editRegistry(func(src []byte) ([]byte, error) {
 		dst, err := profiles.RemoveKeys(src, profiles.SectionSettings, "", key)
 		removed = !bytes.Equal(src, dst)

@@ -3,10 +3,8 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"runtime"
 	"slices"
 
@@ -216,17 +214,23 @@ func (x *examination) fix(ctx context.Context, yes bool) (ran bool, err error) {
 	return true, nil
 }
 
-// execute runs a command as a person would type it. In it, "broker" is this program.
+// execute runs a command without a shell. In it, "broker" is this program.
 func (x *examination) execute(ctx context.Context, command fault.Hint) error {
 	if runtime.GOOS == "windows" {
 		return errors.New("on Windows, run it yourself")
 	}
-	self, err := os.Executable()
-	if err != nil {
-		return err
+	w, ok := words(command)
+	if !ok {
+		return errors.New("it needs a shell, so run it yourself")
 	}
-	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", string(command))
-	cmd.Env = append(os.Environ(), fmt.Sprintf("PATH=%s%c%s", filepath.Dir(self), os.PathListSeparator, os.Getenv("PATH")))
+	if w[0] == "broker" {
+		self, err := os.Executable()
+		if err != nil {
+			return err
+		}
+		w[0] = self
+	}
+	cmd := exec.CommandContext(ctx, w[0], w[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, x.stdout, x.stderr
 	x.echo.restore()
 	return cmd.Run()

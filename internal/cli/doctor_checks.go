@@ -22,6 +22,7 @@ import (
 	"broker/internal/client"
 	"broker/internal/environ"
 	"broker/internal/fault"
+	"broker/internal/lazyregexp"
 	"broker/internal/lockfile"
 	"broker/internal/mfa"
 	"broker/internal/profiles"
@@ -40,8 +41,48 @@ func failed(of level, err error) finding {
 	return finding{Level: of, Text: f.Error(), Command: f.Hint, safe: isChmod(f.Hint)}
 }
 
-// isChmod reports whether a command changes the mode of a file that is yours.
-func isChmod(command fault.Hint) bool { return strings.HasPrefix(string(command), "chmod ") }
+// closingMode matches the modes in Broker's hints, which give nothing to others but the execution of a program.
+var closingMode = lazyregexp.New(`^(0?[67]00|0711|go-w|go=|u\+w|u\+rwx)$`)
+
+// isChmod reports whether a command changes the mode of one file that is yours, and does nothing else.
+func isChmod(command fault.Hint) bool {
+	w, ok := words(command)
+	return ok && len(w) == 3 && w[0] == "chmod" && closingMode.MatchString(w[1]) && filepath.IsAbs(w[2])
+}
+
+// words splits a command into its words. It is the reverse of fault.Hintf. ok is false if a shell would do more than
+// run a program with these words.
+func words(command fault.Hint) (list []string, ok bool) {
+	var word strings.Builder
+	quoted, begun, text := false, false, string(command)
+	for i := 0; i < len(text); i++ {
+		c := text[i]
+		switch {
+		case c == '\'':
+			quoted, begun = !quoted, true
+		case quoted:
+			word.WriteByte(c)
+		case c == '\\' && i+1 < len(text) && (text[i+1] == '\'' || text[i+1] == '\\'):
+			i++
+			word.WriteByte(text[i])
+		case c == ' ':
+			if begun {
+				list = append(list, word.String())
+			}
+			word.Reset()
+			begun = false
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', strings.IndexByte("_.@+:,/=-", c) >= 0:
+			word.WriteByte(c)
+			begun = true
+		default:
+			return nil, false
+		}
+	}
+	if begun {
+		list = append(list, word.String())
+	}
+	return list, !quoted && len(list) > 0
+}
 
 // findingsOf returns troubles as findings.
 func findingsOf(of level, safe bool, list []trouble) (found []finding) {
@@ -471,7 +512,9 @@ func (x *examination) checkDaemon(context.Context) (found []finding) {
 		}
 		found = append(found, finding{Level: fine, Text: "not running; it starts on demand"})
 	case x.statusErr != nil:
-		return []finding{failed(bad, x.statusErr)}
+		f := failed(bad, x.statusErr)
+		f.safe = false // what answers at the socket may have chosen the hint
+		return []finding{f}
 	case x.status.Version != version.String():
 		found = append(found, finding{Level: bad, safe: true, Command: fault.Hintf("broker service restart"),
 			Text: fmt.Sprintf("the daemon has version %s, and this program has version %s", dash(x.status.Version), version.String())})

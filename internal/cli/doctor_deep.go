@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"broker/internal/fault"
 	"broker/internal/lazyregexp"
 	"broker/internal/secret"
+	"broker/internal/system"
 )
 
 // plainPlaces are the files below HOME, beside those of AWS, in which people leave keys: the history and the startup
@@ -70,16 +72,28 @@ func (x *examination) checkDeep(ctx context.Context) (found []finding) {
 	return found
 }
 
-// checkDeepFile reports the secrets in one file. It shows none of them.
-func (x *examination) checkDeepFile(path string) []finding {
-	info, err := os.Lstat(path)
-	if err != nil || !info.Mode().IsRegular() || info.Size() > maxDeepFile {
-		return nil
-	}
-	src, err := os.ReadFile(path)
+// readDeep returns what a file of this user holds, or nil. In a directory that others can write to, such as /tmp, they
+// can replace a file at any time. So it follows no link, waits for no pipe, and checks the file that it has opened.
+func readDeep(path string) []byte {
+	f, info, err := system.OpenRegular(path, system.NoFollow)
 	if err != nil {
 		return nil
 	}
+	defer func() { _ = f.Close() }()
+	access, err := system.AccessOf(f)
+	if err != nil || !access.Ours || info.Size() > maxDeepFile {
+		return nil
+	}
+	src, err := io.ReadAll(io.LimitReader(f, maxDeepFile))
+	if err != nil {
+		return nil
+	}
+	return src
+}
+
+// checkDeepFile reports the secrets in one file. It shows none of them.
+func (x *examination) checkDeepFile(path string) []finding {
+	src := readDeep(path)
 	defer clear(src)
 	var lines, names, ids []string
 	secrets := map[string]bool{}

@@ -136,6 +136,9 @@ func (n *enrollment) enroll(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := n.record("create", ""); err != nil {
+		return err
+	}
 	var device vault.NewDevice
 	err := n.ring.with(ctx, func() (err error) {
 		device, err = n.ring.MakeDevice(ctx, n.Enrollment)
@@ -146,11 +149,13 @@ func (n *enrollment) enroll(ctx context.Context) error {
 	}
 	n.Serial, n.Replaces = device.Serial, device.Replaces
 	if !device.Enabled {
-		n.record("created", n.Serial)
-		if err := n.enable(ctx, device); err != nil {
+		err := n.record("created", n.Serial)
+		if err == nil {
+			err = n.enable(ctx, device)
+		}
+		if err != nil {
 			return n.left(err, "the new device "+n.Serial+" is created but not enabled")
 		}
-		n.record("enabled", n.Serial)
 	}
 	if err := n.register(device.Stored); err != nil {
 		return n.left(err, "the new device "+n.Serial+" is enabled, but the registry does not name it")
@@ -175,9 +180,9 @@ func (n *enrollment) left(err error, what string) error {
 	return err
 }
 
-// record writes to the audit log what happened to a device.
-func (n *enrollment) record(what, serial string) {
-	n.p.record(audit.Event{Event: "device", Source: n.Source, Reason: what, Message: serial})
+// record writes to the audit log what is about to happen to a device. If it fails, that must not happen.
+func (n *enrollment) record(what, serial string) error {
+	return n.p.record(audit.Event{Event: "device", Source: n.Source, Reason: what, Message: serial})
 }
 
 // enable shows the seed, and proves to AWS that the user has the device.
@@ -199,6 +204,9 @@ func (n *enrollment) enable(ctx context.Context, device vault.NewDevice) error {
 			first, second, err = p.askTwoCodes(ctx)
 		}
 		if err != nil {
+			return err
+		}
+		if err := n.record("enable", device.Serial); err != nil {
 			return err
 		}
 		err = n.ring.with(ctx, func() error {
@@ -288,12 +296,14 @@ func (n *enrollment) finish(ctx context.Context) error {
 	}
 	err := n.signIn(ctx)
 	if err == nil {
+		err = n.record("remove", n.Replaces)
+	}
+	if err == nil {
 		err = end()
 	}
 	if err != nil {
 		return n.left(err, "the new device works, but the old device "+n.Replaces+" is not removed yet")
 	}
-	n.record("removed", n.Replaces)
 	n.p.say("%s: the old device %s is removed", n.Source, n.Replaces)
 	return n.warnOfOldDevice()
 }

@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 
@@ -23,50 +24,77 @@ func (p *program) editRegistry(edit func(src []byte) ([]byte, error)) error {
 	return p.editFile(p.paths.Registry, nil, edit)
 }
 
-// editFile changes a file of the user without losing what other programs write at the same time, and records that in
-// the audit log. It may call edit more than once.
+// editFile changes a file of the user without losing what other programs write at the same time. It writes the line of
+// the audit log first, so a write that then fails has a line too. It may call edit more than once.
 func (p *program) editFile(path string, backup *atomicfile.Backup, edit func(src []byte) ([]byte, error)) error {
 	var refused error
-	changed := false
+	recorded := false
 	err := atomicfile.Edit(path, 0o600, backup, func(src []byte) ([]byte, error) {
 		var dst []byte
 		dst, refused = edit(src)
-		changed = !bytes.Equal(src, dst)
+		if refused == nil && !recorded && !bytes.Equal(src, dst) {
+			if refused = p.recordEdit(path); refused != nil {
+				return src, refused
+			}
+			recorded = true
+		}
 		return dst, refused
 	})
-	switch {
-	case refused != nil:
+	if refused != nil {
 		return err
-	case err != nil:
-		return writeFault(path, err)
-	case changed:
-		p.recordEdit(path)
+	}
+	return writeFault(path, err)
+}
+
+// recordEdit writes to the audit log which command changes which file; the command line of this process says more.
+func (p *program) recordEdit(path string) error {
+	err := p.record(audit.Event{Event: "edited", Reason: strings.Join(locate(p.commands, p.typed).path, " "), Message: path})
+	if err != nil {
+		return fault.New(fault.Failed, "%s is not changed: %w", path, err).WithHint("broker doctor")
 	}
 	return nil
 }
 
-// recordEdit writes to the audit log which command changed which file; the command line of this process says more.
-func (p *program) recordEdit(path string) {
-	p.record(audit.Event{Event: "edited", Reason: strings.Join(locate(p.commands, p.typed).path, " "), Message: path})
+// record writes a line to the audit log, as the daemon does. If that fails, it prints why. It returns an error only if
+// audit = required is set: what the line says must not happen then.
+func (p *program) record(event audit.Event) error {
+	err := p.write(event)
+	if err == nil {
+		return nil
+	}
+	if !p.auditOptional && p.auditRequired() {
+		return fault.New(fault.Failed, "audit = required, and %w", err).WithHint("broker doctor")
+	}
+	p.caution(err.Error() + "; it does not have this event (" + event.Event + ")")
+	return nil
 }
 
-// record writes a line to the audit log, as the daemon does.
-func (p *program) record(event audit.Event) {
+// write writes a line to the audit log.
+func (p *program) write(event audit.Event) error {
 	dir, err := record.Make(p.paths.State, record.Guarded)
 	if err != nil {
-		p.caution("the audit log does not have this event (" + event.Event + "): " + err.Error())
-		return
+		return fmt.Errorf("the audit log cannot be written: %w", err)
 	}
 	_ = dir.Close()
-	log := audit.New(p.paths.Audit(), func(err error) { p.caution(err.Error()) })
+	log := audit.New(p.paths.Audit(), func(error) {})
+	defer func() { _ = log.Close() }()
 	log.Journal = audit.JournalSocket
 	self, err := peer.Find(os.Getpid())
 	if err != nil {
 		self = peer.Process{PID: os.Getpid()}
 	}
 	event.UID, event.PID, event.Caller = os.Getuid(), self.PID, audit.CallerOf(self)
-	_ = log.Record(event)
-	_ = log.Close()
+	return log.Record(event)
+}
+
+// auditRequired reports whether audit = required is set, or the settings cannot be read.
+func (p *program) auditRequired() bool {
+	set, err := new(profiles.Store).Load(p.files())
+	if err != nil {
+		return true
+	}
+	settings, err := set.Settings()
+	return err != nil || settings.AuditRequired
 }
 
 // writeFault returns the error of a file that was not written.

@@ -174,15 +174,17 @@ func Group(arns []string) (Document, error) {
 const EnrollTag = "enroll-mfa"
 
 // SelfService returns the policy with which users manage their own keys and MFA devices. Without MFA they can only open
-// an MFA session, and enroll a device while the tag EnrollTag lets them. The name of a device begins with the name of
-// its user. It follows AWS's example, but for the tag:
+// an MFA session, and enroll a device while the tag EnrollTag lets them. The name of a device is the name of its user,
+// alone or followed by "-", so that paul cannot take the name of paula's device. It follows AWS's example, but for the
+// tag and the names:
 // https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_examples_aws_my-sec-creds-self-manage.html
 func SelfService(of string) (Document, error) {
 	if _, ok := partition.Find(of); !ok {
 		return Document{}, wrongPartition(of)
 	}
 	user := []string{"arn:" + of + ":iam::*:user/" + ownName}
-	device := []string{"arn:" + of + ":iam::*:mfa/" + ownName + "*"}
+	devices := "arn:" + of + ":iam::*:mfa/" + ownName
+	device := []string{devices, devices + "-*"}
 	// AWS deletes only a device that belongs to no user, such as that of an enrollment that was interrupted.
 	enroll := []string{"iam:CreateVirtualMFADevice", "iam:DeleteVirtualMFADevice", "iam:EnableMFADevice"}
 	withoutMFA := map[string][]string{mfaPresent: {"false"}}

@@ -304,6 +304,8 @@ func TestPlainKeyCannotEnroll(t *testing.T) {
 		org.User("security", "paul").Tags = []string{EnrollTag + "=true"}
 	})
 	want(t, "the device of another user", a.enroll(paulKeys(), "robot"), true)
+	want(t, "a name of user paula", a.enroll(paulKeys(), "paula"), true)
+	want(t, "a further name of paul", a.enroll(paulKeys(), "paul-2"), false)
 }
 
 // TestReadOnlyCannotBeLeft: a session of the read-only role may do everything, and another role trusts it. With the

@@ -38,7 +38,7 @@ type Broker struct {
 	logout   logouts
 	untagged untagged
 	programs programs
-	looked   sync.Map // calls for which the vault had neither session nor seed: Key to *profiles.Settings
+	looked   sync.Map // calls for which the vault has no seed and no session to use: Key to *profiles.Settings
 	locked   atomic.Bool
 	asking   atomic.Pointer[asking]
 	forget   chan struct{} // holds one token while discard runs

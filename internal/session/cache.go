@@ -334,6 +334,25 @@ func (c *cache) discard(key Key, refused Credentials) {
 	}
 }
 
+// setAside does what discard does. putBack undoes that, unless there is a newer session or a drop removed the slot.
+func (c *cache) setAside(key Key, old Credentials) (putBack func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.slots[key]
+	if s == nil || s.entry == nil || s.entry.creds.AccessKeyID != old.AccessKeyID {
+		return func() {}
+	}
+	e := s.entry
+	s.entry = nil
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.slots[key] == s && s.entry == nil {
+			s.entry = e
+		}
+	}
+}
+
 // drop removes the slots that match. Callers that wait for them fail at once, and the results of their flights are
 // not kept. It returns how many sessions it removed.
 func (c *cache) drop(match func(*slot) bool) int {

@@ -162,8 +162,10 @@ func (b *Broker) wait(ctx context.Context, plan *Plan, last int, req *Request) (
 	tooShort := func() bool { return err == nil && time.Until(creds.Expires) < req.MinTTL-time.Minute }
 	if req.MinTTL > 0 && tooShort() {
 		// The cached session ends too soon; a new one may last long enough.
-		b.discard(ctx, plan, last, creds)
-		creds, err = b.step(ctx, plan, last, req)
+		putBack := b.setAside(ctx, plan, last, creds)
+		if creds, err = b.step(ctx, plan, last, req); err != nil {
+			putBack()
+		}
 		if tooShort() {
 			err = fault.New(fault.Failed, "%s: AWS gives %v, less than the %v that you asked for",
 				plan.stepName(last), time.Until(creds.Expires).Round(time.Second), req.MinTTL)
@@ -237,6 +239,18 @@ func (b *Broker) discard(ctx context.Context, plan *Plan, i int, refused Credent
 		}
 	}
 	b.cache.discard(plan.Key(i), refused)
+}
+
+// setAside takes a session that ends too soon for one request out of the cache, so that the next step opens a new one.
+// If nobody gives a code for that, putBack puts it back, because other requests can use it until its end. The vault
+// replaces the session that it kept when it has the new one.
+func (b *Broker) setAside(ctx context.Context, plan *Plan, i int, old Credentials) (putBack func()) {
+	if step := plan.Steps[i]; !step.keeps() || !step.NeedsPerson() {
+		b.discard(ctx, plan, i, old)
+		return func() {}
+	}
+	b.looked.Store(plan.Key(i), plan.settings)
+	return b.cache.setAside(plan.Key(i), old)
 }
 
 // dropTimeout limits the wait for the keyring to remove a session.

@@ -211,6 +211,44 @@ func TestKeptSessionTooShort(t *testing.T) {
 	})
 }
 
+// TestShortSessionOutlivesNoCode: with --min-ttl a person must give a code. If nobody does, the session that ends too
+// soon still serves other requests, also after a restart; after a logout it does not.
+func TestShortSessionOutlivesNoCode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, k := newKept(t)
+		w.login("typed", "123456")
+		time.Sleep(11 * time.Hour)
+		long := Request{Profile: "typed", Files: w.files, MinTTL: 3 * time.Hour}
+		old, err := w.Credentials(t.Context(), Request{Profile: "typed", Files: w.files})
+		if err != nil {
+			t.Fatal(err)
+		}
+		same := func(when string) {
+			t.Helper()
+			if a, err := w.Credentials(t.Context(), Request{Profile: "typed", Files: w.files}); err != nil ||
+				a.AccessKeyID != old.AccessKeyID {
+				t.Errorf("%s: got %s, want %s: %v", when, a.AccessKeyID, old.AccessKeyID, err)
+			}
+		}
+		if _, err := w.Credentials(t.Context(), long); !fault.Is(err, fault.LoginNeeded) {
+			t.Fatalf("without a code: %v", err)
+		}
+		same("without a code")
+		w.restart(k)
+		same("after a restart")
+		if _, err := w.Credentials(t.Context(), long); !fault.Is(err, fault.LoginNeeded) {
+			t.Fatalf("without a code, after a restart: %v", err)
+		}
+		same("without a code, after a restart")
+		long.Code = secret.New("123456")
+		if a, err := w.Credentials(t.Context(), long); err != nil || time.Until(a.Expires) < 3*time.Hour {
+			t.Errorf("with a code: lasts %v: %v", time.Until(a.Expires), err)
+		}
+		w.logout("typed")
+		w.fail("typed", fault.LoginNeeded)
+	})
+}
+
 func TestLogoutDropsWhatIsKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, k := newKept(t)
