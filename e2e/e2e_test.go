@@ -492,14 +492,38 @@ func ended(t testing.TB, pid int) {
 	until(t, fmt.Sprintf("process %d ends", pid), func() bool { return !alive(pid) })
 }
 
+// A zombie waits for the process that adopts orphans here; it is no longer our daemon.
 func alive(pid int) bool {
-	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err != nil {
-		return false
+	state := stateOf("/proc/" + strconv.Itoa(pid) + "/stat")
+	return state != "" && state != "Z"
+}
+
+// halt stops a process, and returns when all of its threads have stopped: some run on for a moment after the signal.
+func halt(pid int) error {
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		return err
 	}
-	// A zombie waits for the process that adopts orphans here; it is no longer our daemon.
-	after := stat[bytes.LastIndexByte(stat, ')')+1:]
-	return !bytes.HasPrefix(bytes.TrimSpace(after), []byte("Z"))
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	if err != nil {
+		return err
+	}
+	for limit := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
+		if !slices.ContainsFunc(threads, func(path string) bool { return !strings.Contains("Tt", stateOf(path)) }) {
+			return nil
+		}
+		if time.Now().After(limit) {
+			return fmt.Errorf("the process %d did not stop", pid)
+		}
+	}
+}
+
+// stateOf returns the letter of a process or thread, see proc_pid_stat(5), or "" if it has ended.
+func stateOf(stat string) string {
+	text, err := os.ReadFile(stat)
+	if err != nil {
+		return ""
+	}
+	return string(bytes.TrimSpace(text[bytes.LastIndexByte(text, ')')+1:])[:1])
 }
 
 type process struct {

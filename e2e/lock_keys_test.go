@@ -301,7 +301,7 @@ func TestStoppedDaemonObeysLock(t *testing.T) {
 	h.credentials(t, "product_prod_paul")
 	second.credentials(t, "product_prod_paul")
 	pid := second.daemonPID(t)
-	must(t, syscall.Kill(pid, syscall.SIGSTOP))
+	must(t, halt(pid))
 	t.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGCONT) })
 	cmd := second.command("credproc", "product_prod_paul") // sent before the lock, answered after it
 	asked := make(chan result, 1)

@@ -118,7 +118,7 @@ func TestStoppedDaemonLong(t *testing.T) {
 	h := demo(t)
 	h.credentials(t, "product_prod_paul")
 	pid := h.daemonPID(t)
-	must(t, syscall.Kill(pid, syscall.SIGSTOP))
+	must(t, halt(pid))
 	defer func() { _ = syscall.Kill(pid, syscall.SIGCONT) }()
 	if out := h.ok(t, "broker", "explain", "product_prod_paul"); !strings.Contains(out, "the daemon does not answer") {
 		t.Errorf("explain: %s", out)
@@ -235,7 +235,7 @@ func TestStoppedAgainLong(t *testing.T) {
 	pid := h.daemonPID(t)
 	defer func() { _ = syscall.Kill(pid, syscall.SIGCONT) }()
 	for range rounds {
-		must(t, syscall.Kill(pid, syscall.SIGSTOP))
+		must(t, halt(pid))
 		if r := h.run("broker", "status", "--short"); r.code != 0 || r.stdout != "" {
 			t.Errorf("a prompt: %v", r)
 		}

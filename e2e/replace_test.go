@@ -137,7 +137,7 @@ func TestReplaceStoppedLong(t *testing.T) {
 	h := demo(t)
 	h.credentials(t, "product_prod_paul")
 	pid := h.daemonPID(t)
-	must(t, syscall.Kill(pid, syscall.SIGSTOP))
+	must(t, halt(pid))
 	defer func() { _ = syscall.Kill(pid, syscall.SIGCONT) }()
 	for _, args := range [][]string{{"--replace"}, {"--replace", "--background"}} {
 		r := h.run("broker", append([]string{"daemon"}, args...)...)

@@ -358,7 +358,10 @@ func cmdSignal(_ *testscript.TestScript, h *house, args []string) error {
 		return errors.New("no daemon is running")
 	}
 	sig := signals[args[0]]
-	if err := syscall.Kill(s.PID, sig); err != nil || sig == syscall.SIGSTOP || sig == syscall.SIGCONT {
+	if sig == syscall.SIGSTOP {
+		return halt(s.PID)
+	}
+	if err := syscall.Kill(s.PID, sig); err != nil || sig == syscall.SIGCONT {
 		return err
 	}
 	for limit := time.Now().Add(patience); alive(s.PID); time.Sleep(5 * time.Millisecond) {

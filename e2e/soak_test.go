@@ -291,7 +291,7 @@ func (s *soak) faults() []trouble {
 		}},
 		{"logged out", func() func() { h.run("broker", "logout"); return none }},
 		{"the daemon is stopped for a moment", func() func() {
-			must(t, syscall.Kill(s.pid, syscall.SIGSTOP))
+			must(t, halt(s.pid))
 			return func() { must(t, syscall.Kill(s.pid, syscall.SIGCONT)) }
 		}},
 		{"the vault is killed", func() func() {
