@@ -348,11 +348,15 @@ func (x *examination) checkLinked(context.Context) (found []finding) {
 			continue
 		}
 		if !s.Linked {
-			found = append(found, x.otherHelper(s)...)
+			if s.Helper != "" {
+				found = append(found, x.otherHelper(s)...)
+			}
 			continue
 		}
 		if chain, err := x.set.Resolve(s.Asks); err == nil && chain.Profile != s.Name {
-			found = append(found, x.notAsked(s.Name, "ask credproc for "+string(fault.Word(s.Asks)), []string{"AWS tools"}))
+			f := x.notAsked(s.Name, "", nil)
+			f.Text = s.Name + ": AWS tools get the credentials of " + chain.Profile
+			found = append(found, f)
 		}
 		others := map[string][]string{} // text to tools
 		for _, v := range x.set.Tools(s.Name, os.Getenv) {
