@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -128,8 +129,10 @@ func (p *program) examine(ctx context.Context, deep bool) *examination {
 			found = []finding{{Level: fine, Text: c.well}}
 		}
 		for _, f := range found {
-			again := func(o finding) bool { return o.Command == f.Command }
-			if isChmod(f.Command) && slices.ContainsFunc(x.findings, again) {
+			again := func(o finding) bool {
+				return o.Command == f.Command || strings.HasPrefix(string(f.Command), string(o.Command)+" && ")
+			}
+			if (isChmod(f.Command) || strings.HasPrefix(string(f.Command), "ls -ld ")) && slices.ContainsFunc(x.findings, again) {
 				continue // two checks found the same permission
 			}
 			f.Group = c.group
