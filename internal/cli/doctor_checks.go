@@ -342,8 +342,14 @@ func (x *examination) checkLinked(context.Context) (found []finding) {
 		return nil
 	}
 	list := x.set.List()
-	found = findingsOf(bad, true, helperTrouble(list))
+	keyed := func(s profiles.Summary) bool { return s.PlainKey != (profiles.Origin{}) } // link refuses it before import
+	found = findingsOf(bad, true, helperTrouble(slices.DeleteFunc(slices.Clone(list), keyed)))
 	for _, s := range list {
+		if keyed(s) {
+			for _, t := range helperTrouble([]profiles.Summary{s}) {
+				found = append(found, x.notAsked(s.Name, t.text))
+			}
+		}
 		if s.Problem != "" {
 			continue
 		}
@@ -354,9 +360,7 @@ func (x *examination) checkLinked(context.Context) (found []finding) {
 			continue
 		}
 		if chain, err := x.set.Resolve(s.Asks); err == nil && chain.Profile != s.Name {
-			f := x.notAsked(s.Name, "", nil)
-			f.Text = s.Name + ": AWS tools get the credentials of " + chain.Profile
-			found = append(found, f)
+			found = append(found, x.notAsked(s.Name, "AWS tools get the credentials of "+chain.Profile))
 		}
 		others := map[string][]string{} // text to tools
 		for _, v := range x.set.Tools(s.Name, os.Getenv) {
@@ -368,7 +372,7 @@ func (x *examination) checkLinked(context.Context) (found []finding) {
 			}
 		}
 		for _, text := range slices.Sorted(maps.Keys(others)) {
-			found = append(found, x.notAsked(s.Name, text, others[text]))
+			found = append(found, x.notAsked(s.Name, strings.Join(others[text], ", ")+": "+text))
 		}
 	}
 	return found
@@ -386,10 +390,10 @@ func (x *examination) otherHelper(s profiles.Summary) (found []finding) {
 }
 
 // notAsked returns the finding for a linked profile for which tools do not ask this Broker, with text as the reason.
-func (x *examination) notAsked(name, text string, tools []string) finding {
+func (x *examination) notAsked(name, text string) finding {
 	link := fault.Hintf("broker profiles link %s", name)
 	text = strings.TrimSuffix(text, "; "+string(link))
-	f := finding{Level: bad, Text: name + ": " + strings.Join(tools, ", ") + ": " + text}
+	f := finding{Level: bad, Text: name + ": " + text}
 	if keys, ok := x.set.KeysOf(name); ok {
 		f.Command = editAt(keys)
 		if x.hasPlainKey(name) {
@@ -448,13 +452,18 @@ func (x *examination) checkDenied(context.Context) (found []finding) {
 			continue
 		}
 		seen[e.Profile] = true
+		command := fault.Hintf("broker exec %s -- true", e.Profile)
 		if x.set != nil {
-			if _, err := x.set.Resolve(e.Profile); err != nil { // it is gone
+			chain, err := x.set.Resolve(e.Profile)
+			if err != nil { // it is gone
 				continue
+			}
+			for _, t := range deviceTrouble(x.set, chain.Source) { // the probable cause
+				command = t.command
 			}
 		}
 		if denied {
-			found = append(found, finding{Level: risky, Command: fault.Hintf("broker exec %s -- true", e.Profile),
+			found = append(found, finding{Level: risky, Command: command,
 				Text: e.Profile + ": " + localTime(e.Time) + ": " + e.Message})
 		}
 	}
