@@ -112,7 +112,7 @@ type roleCheck struct {
 func (p *program) accountsCheck(c *cli.Context) error {
 	if err := none(c); err != nil {
 		if c.Args().Len() == 1 && c.String("map") == "" {
-			err = fault.Of(err).WithHint("%s --map %s", typed(c), c.Args().First())
+			err = fault.Of(err).WithHint("broker accounts check --map %s", c.Args().First())
 		}
 		return err
 	}

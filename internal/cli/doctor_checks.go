@@ -342,7 +342,8 @@ func (x *examination) checkLinked(context.Context) (found []finding) {
 		return nil
 	}
 	list := x.set.List()
-	keyed := func(s profiles.Summary) bool { return s.PlainKey != (profiles.Origin{}) } // link refuses it before import
+	// link refuses a profile with a key; import is first.
+	keyed := func(s profiles.Summary) bool { return s.PlainKey != (profiles.Origin{}) }
 	found = findingsOf(bad, true, helperTrouble(slices.DeleteFunc(slices.Clone(list), keyed)))
 	for _, s := range list {
 		if keyed(s) {
@@ -378,7 +379,7 @@ func (x *examination) checkLinked(context.Context) (found []finding) {
 	return found
 }
 
-// otherHelper reports a helper that cannot be run, for a profile that is only in the AWS files and asks for another one.
+// otherHelper reports a helper that cannot be run, for a profile that is only in the AWS files and asks for another.
 // No command of Broker changes its line.
 func (x *examination) otherHelper(s profiles.Summary) (found []finding) {
 	s.Linked = true
