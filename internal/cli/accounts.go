@@ -111,6 +111,9 @@ type roleCheck struct {
 
 func (p *program) accountsCheck(c *cli.Context) error {
 	if err := none(c); err != nil {
+		if c.Args().Len() == 1 && c.String("map") == "" {
+			err = fault.Of(err).WithHint("broker accounts check --map %s", c.Args().First())
+		}
 		return err
 	}
 	var list []roleCheck
@@ -276,7 +279,7 @@ func (r *roleCheck) judge() {
 	r.Findings = []string{}
 	add := func(format string, args ...any) { r.Findings = append(r.Findings, fmt.Sprintf(format, args...)) }
 	if res.WithMFA != nil {
-		add("cannot be assumed, or does not exist: %s", res.WithMFA.Message)
+		add("cannot be assumed, does not exist, or needs another external id: %s", res.WithMFA.Message)
 	}
 	if res.NoDevice && r.MFA == "required" {
 		add("the map says mfa = required, and the source has no MFA device")

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"runtime"
 	"slices"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -76,28 +77,38 @@ type examination struct {
 	findings  []finding
 }
 
-// checks lists all checks. If one finds nothing, well is printed.
+// need is what a check must have read.
+type need int
+
+const (
+	needsNothing  need = iota
+	needsProfiles      // x.set
+	needsSettings      // x.set and x.settings
+)
+
+// checks lists all checks. If one finds nothing, well is printed, unless what it needs cannot be read.
 var checks = []struct {
 	group, well string
+	need        need
 	check       func(*examination, context.Context) []finding
 }{
-	{"files", "the registry and the AWS files can be read", (*examination).checkFiles},
-	{"files", "only you can change Broker's files, and only you can read secrets", (*examination).checkPermissions},
-	{"keys", "the AWS files hold no long-lived key", (*examination).checkPlainKeys},
-	{"keys", "this shell sets no variable that overrides a profile", (*examination).checkShell},
-	{"keys", "each source has an MFA device", (*examination).checkSources},
-	{"keys", "no key is older than max_age, and no rotation has stopped", (*examination).checkRotation},
-	{"keys", "no key is in shell history, startup files or .env files", (*examination).checkDeep},
-	{"profiles", "the profiles and sources in the registry can be used", (*examination).checkProfiles},
-	{"profiles", "AWS tools ask this Broker for each linked profile", (*examination).checkLinked},
-	{"profiles", "AWS denied no role within the last day", (*examination).checkDenied},
-	{"keyring", "the keyring works", (*examination).checkKeyring},
-	{"daemon", "", (*examination).checkDaemon},
-	{"daemon", "", (*examination).checkService},
-	{"daemon", "", (*examination).checkClock},
-	{"programs", "broker, brokerd and credproc are of one version", (*examination).checkPrograms},
-	{"audit log", "each line follows the one before it", (*examination).checkAudit},
-	{"tools", "no tool on the PATH needs another delivery than credential_process", (*examination).checkTools},
+	{"files", "the registry and the AWS files can be read", needsNothing, (*examination).checkFiles},
+	{"files", "only you can change Broker's files, and only you can read secrets", needsNothing, (*examination).checkPermissions},
+	{"keys", "the AWS files hold no long-lived key", needsNothing, (*examination).checkPlainKeys},
+	{"keys", "this shell sets no variable that overrides a profile", needsSettings, (*examination).checkShell},
+	{"keys", "each source has an MFA device", needsProfiles, (*examination).checkSources},
+	{"keys", "no key is older than max_age, and no rotation has stopped", needsSettings, (*examination).checkRotation},
+	{"keys", "no key is in shell history, startup files or .env files", needsNothing, (*examination).checkDeep},
+	{"profiles", "the profiles and sources in the registry can be used", needsProfiles, (*examination).checkProfiles},
+	{"profiles", "AWS tools ask this Broker for each linked profile", needsProfiles, (*examination).checkLinked},
+	{"profiles", "AWS denied no role within the last day", needsNothing, (*examination).checkDenied},
+	{"keyring", "the keyring works", needsSettings, (*examination).checkKeyring},
+	{"daemon", "", needsNothing, (*examination).checkDaemon},
+	{"daemon", "", needsNothing, (*examination).checkService},
+	{"daemon", "", needsNothing, (*examination).checkClock},
+	{"programs", "broker, brokerd and credproc are of one version", needsNothing, (*examination).checkPrograms},
+	{"audit log", "each line follows the one before it", needsNothing, (*examination).checkAudit},
+	{"tools", "no tool on the PATH needs another delivery than credential_process", needsNothing, (*examination).checkTools},
 }
 
 // examine runs all checks.
@@ -109,12 +120,17 @@ func (p *program) examine(ctx context.Context, deep bool) *examination {
 	x.status, x.statusErr = p.client.Status(ctx)
 	for _, c := range checks {
 		found := c.check(x, ctx)
-		if len(found) == 0 && c.well != "" {
+		switch {
+		case x.lacks(c.need):
+			found = append(found, finding{Level: risky, Text: unchecked + c.well})
+		case len(found) == 0 && c.well != "":
 			found = []finding{{Level: fine, Text: c.well}}
 		}
 		for _, f := range found {
-			again := func(o finding) bool { return o.Command == f.Command }
-			if isChmod(f.Command) && slices.ContainsFunc(x.findings, again) {
+			again := func(o finding) bool {
+				return o.Command == f.Command || strings.HasPrefix(string(f.Command), string(o.Command)+" && ")
+			}
+			if (isChmod(f.Command) || strings.HasPrefix(string(f.Command), "ls -ld ")) && slices.ContainsFunc(x.findings, again) {
 				continue // two checks found the same permission
 			}
 			f.Group = c.group
@@ -122,6 +138,20 @@ func (p *program) examine(ctx context.Context, deep bool) *examination {
 		}
 	}
 	return x
+}
+
+// unchecked is the start of a finding that replaces what is printed if all is well.
+const unchecked = "not checked until the error in files is fixed: "
+
+// lacks reports whether what a check needs could not be read. checkFiles reports why.
+func (x *examination) lacks(what need) bool {
+	switch what {
+	case needsProfiles:
+		return x.set == nil
+	case needsSettings:
+		return x.err != nil
+	}
+	return false
 }
 
 // count returns the number of findings of a level.

@@ -219,11 +219,11 @@ func (x *examination) readableSecrets() (found []finding) {
 // checkPlainKeys reports the long-lived keys in the AWS files.
 func (x *examination) checkPlainKeys(context.Context) (found []finding) {
 	keys, _, err := profiles.PlainKeys(x.files())
-	if err != nil {
-		if x.err == nil { // otherwise checkFiles has reported it
-			found = append(found, failed(bad, err))
-		}
-		return found
+	switch {
+	case err != nil && x.err != nil: // checkFiles has reported it
+		return []finding{{Level: risky, Text: unchecked + "the AWS files hold no long-lived key"}}
+	case err != nil:
+		return []finding{failed(bad, err)}
 	}
 	for _, key := range keys {
 		text := fmt.Sprintf("key %s of profile %s is in plain text: %s", secret.Tail(key.AccessKeyID), key.Profile, key.Origin)
@@ -346,11 +346,11 @@ func (x *examination) checkProfiles(context.Context) (found []finding) {
 		return nil
 	}
 	for _, s := range x.set.List() {
-		if s.Problem == "" || s.Kind == profiles.KindOther {
+		if s.Problem == "" || s.Kind == profiles.KindOther && s.Helper == "" {
 			continue
 		}
 		of := risky
-		if s.Linked || s.Origin.File == x.paths.Registry {
+		if s.Helper != "" || s.Origin.File == x.paths.Registry {
 			of = bad
 		}
 		_, err := x.set.Resolve(s.Name)
@@ -383,10 +383,26 @@ func (x *examination) checkLinked(context.Context) (found []finding) {
 		return nil
 	}
 	list := x.set.List()
-	found = findingsOf(bad, true, helperTrouble(list))
+	// link refuses a profile with a key; import is first.
+	keyed := func(s profiles.Summary) bool { return s.PlainKey != (profiles.Origin{}) }
+	found = findingsOf(bad, true, helperTrouble(slices.DeleteFunc(slices.Clone(list), keyed)))
 	for _, s := range list {
-		if !s.Linked || s.Problem != "" || s.PlainKey != (profiles.Origin{}) { // checkPlainKeys has the command for a key
+		if keyed(s) {
+			for _, t := range helperTrouble([]profiles.Summary{s}) {
+				found = append(found, x.notAsked(s.Name, t.text))
+			}
+		}
+		if s.Problem != "" {
 			continue
+		}
+		if !s.Linked {
+			if s.Helper != "" {
+				found = append(found, x.otherHelper(s)...)
+			}
+			continue
+		}
+		if chain, err := x.set.Resolve(s.Asks); err == nil && chain.Profile != s.Name {
+			found = append(found, x.notAsked(s.Name, "AWS tools get the credentials of "+chain.Profile))
 		}
 		others := map[string][]string{} // text to tools
 		for _, v := range x.set.Tools(s.Name, os.Getenv) {
@@ -398,19 +414,33 @@ func (x *examination) checkLinked(context.Context) (found []finding) {
 			}
 		}
 		for _, text := range slices.Sorted(maps.Keys(others)) {
-			found = append(found, x.notAsked(s.Name, text, others[text]))
+			found = append(found, x.notAsked(s.Name, strings.Join(others[text], ", ")+": "+text))
 		}
 	}
 	return found
 }
 
+// otherHelper reports a helper that cannot be run, for a profile that is only in the AWS files and asks for another.
+// No command of Broker changes its line.
+func (x *examination) otherHelper(s profiles.Summary) (found []finding) {
+	s.Linked = true
+	for _, t := range helperTrouble([]profiles.Summary{s}) {
+		line, _ := x.set.WayOf(s.Name)
+		found = append(found, finding{Level: bad, Text: t.text, Command: editAt(line)})
+	}
+	return found
+}
+
 // notAsked returns the finding for a linked profile for which tools do not ask this Broker, with text as the reason.
-func (x *examination) notAsked(name, text string, tools []string) finding {
+func (x *examination) notAsked(name, text string) finding {
 	link := fault.Hintf("broker profiles link %s", name)
 	text = strings.TrimSuffix(text, "; "+string(link))
-	f := finding{Level: bad, Text: name + ": " + strings.Join(tools, ", ") + ": " + text}
+	f := finding{Level: bad, Text: name + ": " + text}
 	if keys, ok := x.set.KeysOf(name); ok {
 		f.Command = editAt(keys)
+		if x.hasPlainKey(name) {
+			f.Command = fault.Hintf("broker import %s --yes", name)
+		}
 	} else if x.canLink(name) {
 		f.Command, f.safe = link, true
 	} else {
@@ -418,6 +448,12 @@ func (x *examination) notAsked(name, text string, tools []string) finding {
 		f.Command = editAt(line)
 	}
 	return f
+}
+
+// hasPlainKey reports whether import can take the key of a profile out of the AWS files.
+func (x *examination) hasPlainKey(name string) bool {
+	keys, _, err := profiles.PlainKeys(x.files())
+	return err == nil && slices.ContainsFunc(keys, func(key profiles.Plain) bool { return key.Profile == name })
 }
 
 // canLink reports whether link changes a profile. It refuses one that the AWS files and the registry define
@@ -440,8 +476,8 @@ const deniedWithin = 24 * time.Hour
 // checkDenied reports profiles whose last request AWS denied.
 func (x *examination) checkDenied(context.Context) (found []finding) {
 	r, err := x.openLog()
-	if err != nil {
-		return nil // checkAudit reports it
+	if err != nil { // checkAudit reports it
+		return []finding{{Level: risky, Text: "not checked, because the audit log cannot be read: AWS denied no role within the last day"}}
 	}
 	defer r.Close()
 	seen := map[string]bool{}
@@ -458,13 +494,18 @@ func (x *examination) checkDenied(context.Context) (found []finding) {
 			continue
 		}
 		seen[e.Profile] = true
+		command := fault.Hintf("broker exec %s -- true", e.Profile)
 		if x.set != nil {
-			if _, err := x.set.Resolve(e.Profile); err != nil { // it is gone
+			chain, err := x.set.Resolve(e.Profile)
+			if err != nil { // it is gone
 				continue
+			}
+			for _, t := range deviceTrouble(x.set, chain.Source) { // the probable cause
+				command = t.command
 			}
 		}
 		if denied {
-			found = append(found, finding{Level: risky, Command: fault.Hintf("broker exec %s -- true", e.Profile),
+			found = append(found, finding{Level: risky, Command: command,
 				Text: e.Profile + ": " + localTime(e.Time) + ": " + e.Message})
 		}
 	}
@@ -509,6 +550,10 @@ func (x *examination) checkDaemon(context.Context) (found []finding) {
 		}
 		if err := lockfile.Trouble(lockfile.Find(x.paths.State).File); err != nil {
 			return []finding{failed(bad, err)}
+		}
+		if info, err := os.Lstat(x.paths.Socket); err == nil && info.Mode().Type() != fs.ModeSocket {
+			return []finding{{Level: bad, Command: fault.Hintf("mv %s %s.old", x.paths.Socket, x.paths.Socket),
+				Text: "the daemon cannot start: its socket " + x.paths.Socket + " is another kind of file"}}
 		}
 		found = append(found, finding{Level: fine, Text: "not running; it starts on demand"})
 	case x.statusErr != nil:

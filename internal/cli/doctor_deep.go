@@ -98,15 +98,19 @@ func (x *examination) checkDeepFile(path string) []finding {
 	var lines, names, ids []string
 	secrets := map[string]bool{}
 	for i, line := range bytes.Split(src, []byte("\n")) {
-		if m := plainSecret.FindStringSubmatch(string(line)); m != nil {
-			lines = append(lines, strconv.Itoa(i+1))
+		for j, m := range plainSecret.FindAllStringSubmatch(string(line)) {
+			if j == 0 {
+				lines = append(lines, strconv.Itoa(i+1))
+			}
 			secrets[m[2]] = true
 			if !slices.Contains(names, m[1]) {
 				names = append(names, m[1])
 			}
 		}
-		if m := plainID.FindStringSubmatch(string(line)); m != nil && !slices.Contains(ids, m[0]) {
-			ids = append(ids, m[0])
+		for _, m := range plainID.FindAllStringSubmatch(string(line)) {
+			if !slices.Contains(ids, m[0]) {
+				ids = append(ids, m[0])
+			}
 		}
 	}
 	if len(lines) == 0 {
@@ -126,6 +130,10 @@ func (x *examination) checkDeepFile(path string) []finding {
 	// If there are more secrets than keys, one of them belongs to something else, such as an application.
 	if len(ids) >= len(secrets) && !slices.ContainsFunc(ids, unknown) { // nothing is lost with the lines
 		return []finding{{Level: bad, Text: text, Command: removeLines(path, names)}}
+	}
+	if len(ids) == 0 { // it may be the secret of a stored key
+		return []finding{{Level: bad, Text: text + ", without a key id; if it is not the secret of a stored key, store it before you " +
+			"remove the line", Command: fault.Hintf("vi +%s %s", lines[0], path)}}
 	}
 	return []finding{{Level: bad, Text: text + "; store it before you remove the line", Command: fault.Hintf("broker add SOURCE")}}
 }

@@ -87,6 +87,7 @@ type found struct {
 	profiles.Plain
 	source string          // name of the source
 	role   bool            // AWS tools use a role for the profile, and not this key
+	kept   bool            // the registry defines the profile, and keeps that definition
 	own    bool            // the profile is the source_profile of other profiles
 	taken  profiles.Source // an existing source of that name with another key
 }
@@ -201,6 +202,7 @@ func (i *importing) sources(plain []profiles.Plain, as string) []found {
 		if f.role, f.own = i.set.HasRole(key.Profile); f.role && f.own && as == "" {
 			f.source = i.tool.SourceName(key.Profile) // other profiles name it as their source_profile
 		}
+		f.kept = i.set.Defines(key.Profile)
 		for _, name := range []string{f.source, i.tool.SourceName(f.Profile)} {
 			if src, ok := i.set.Source(name); ok && src.AccessKeyID != key.AccessKeyID {
 				f.taken = src
@@ -283,13 +285,17 @@ func (i *importing) register(ctx context.Context, key found, who vault.Identity,
 		}
 		i.p.sayDevice(key.source, device)
 	}
+	chain, err := i.set.Resolve(key.Profile)
+	if key.kept && (err != nil || len(chain.Roles) > 0 || chain.Source.AccessKeyID != key.AccessKeyID) {
+		i.p.say("profile %s stays as it is in %s, and does not use this key", fault.Line(key.Profile), i.p.paths.Registry)
+	}
 	return i.p.editRegistry(func(src []byte) ([]byte, error) { return key.register(src, section) })
 }
 
 // register returns the registry with the sections of a key.
 func (key found) register(registry []byte, section []profiles.KeyValue) ([]byte, error) {
 	registry, err := profiles.SetSection(registry, profiles.SectionSource, key.source, section)
-	if err != nil || key.source == key.Profile || key.role {
+	if err != nil || key.source == key.Profile || key.role || key.kept {
 		return registry, err
 	}
 	// The profile that had the key keeps working under its own name.

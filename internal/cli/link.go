@@ -103,9 +103,14 @@ type linking struct {
 
 func (p *program) rewrite(c *cli.Context, what linking) error {
 	all := c.Bool("all")
+	planned := map[string]bool{} // the profiles that change
 	plan := func(docs profiles.Documents) (profiles.Documents, []profiles.Outcome, error) {
 		next, out, err := what.plan(docs)
-		for _, o := range out {
+		for i, o := range out {
+			if planned[o.Name] && fault.Is(o.Err, fault.NotFound) { // nothing was left of its section
+				out[i] = profiles.Outcome{Name: o.Name, State: profiles.Unchanged}
+				continue
+			}
 			if err == nil && !all && o.Err != nil { // named profiles are linked all together or not at all
 				err = o.Err
 			}
@@ -115,6 +120,9 @@ func (p *program) rewrite(c *cli.Context, what linking) error {
 	docs, next, first, err := p.planned(plan)
 	if err != nil {
 		return err
+	}
+	for _, o := range first {
+		planned[o.Name] = o.State == profiles.Changed
 	}
 	asks := asksOf(first)
 	if c.Bool("dry-run") {

@@ -7,6 +7,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"broker/internal/fault"
+	"broker/internal/lazyregexp"
 	"broker/internal/partition"
 	"broker/internal/policy"
 	"broker/internal/profiles"
@@ -85,6 +86,9 @@ func (p *program) policyCommand() *cli.Command {
 	}
 }
 
+// accountStart matches the start of ACCOUNT:ROLE.
+var accountStart = lazyregexp.New(`^[0-9]{12}:`)
+
 // policyFormats are the values of --format.
 var policyFormats = []string{"json", "terraform"}
 
@@ -117,6 +121,14 @@ func (p *program) policyTrust(c *cli.Context) error {
 	if c.IsSet("partition") {
 		of = c.String("partition")
 	}
+	// An empty value, such as that of a variable that is not set, must not drop the condition.
+	for name, empty := range map[string]bool{"mfa-age": spanOf(c, "mfa-age") == 0,
+		"external-id": c.String("external-id") == "", "source-identity": c.String("source-identity") == ""} {
+		if c.IsSet(name) && empty {
+			return fault.New(fault.Usage, "--%s needs a value; without the option, the policy has no such condition", name).
+				WithHint("%s --help", typed(c))
+		}
+	}
 	return p.printPolicy(c)(policy.Trust(policy.Trusting{
 		Partition:      of,
 		Account:        account,
@@ -145,7 +157,7 @@ func (p *program) policyGroup(c *cli.Context) error {
 	var arns []string
 	for _, arg := range args {
 		role := arg
-		if !accountRole.MatchString(arg) && !strings.HasPrefix(arg, "arn:") {
+		if !accountStart.MatchString(arg) && !strings.HasPrefix(arg, "arn:") {
 			if role, err = firstRole(set, arg); err != nil {
 				return err
 			}

@@ -57,7 +57,8 @@ func MendTrust(err error) fault.Hint {
 // mend returns the command by which this user can end the exposure alone. It is empty for a path that a repository
 // may have chosen.
 func (e *exposure) mend() fault.Hint {
-	if e.Writable && (system.Usual(e.Path) || system.UsualForRoot(e.Path) || e.Path == system.KnownHome()) {
+	if e.Writable && (system.Usual(e.Path) || system.AboveUsual(e.Path) || system.UsualForRoot(e.Path) ||
+		e.Path == system.KnownHome()) {
 		return fault.Hintf("chmod go-w %s", e.Path)
 	}
 	return ""

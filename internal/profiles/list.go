@@ -25,6 +25,7 @@ type Summary struct {
 	Region    string
 	Linked    bool   // the registry defines it, and AWS tools ask credproc for it
 	Helper    string // the program that AWS tools ask, if it is a credproc
+	Asks      string // the profile that they ask Helper for
 	Aliases   []string
 	Origin    Origin // the line of the section
 	PlainKey  Origin // the line of a long-lived key in plain text, or the zero Origin
@@ -57,7 +58,8 @@ func (s *Set) summary(name string) Summary {
 		}
 		sum.Region = p.all.text(keyRegion)
 		if words := SplitCommand(p.aws.text(keyCredentialProcess)); isCredproc(words) {
-			sum.Helper, sum.Linked = words[0], p.ours || s.sources[name] != nil
+			sum.Helper, sum.Asks = words[0], helperProfile(words)
+			sum.Linked = p.ours || s.sources[name] != nil
 		}
 		sum.PlainKey, _ = p.plainKey()
 	}

@@ -58,7 +58,13 @@ func (s *Set) HasRole(name string) (role, isSource bool) {
 	return p.aws.has(keyRoleARN) && p.aws.has(keySourceProfile), isSource
 }
 
-// SamePrincipals checks that each profile of the AWS files keeps its present principal once the files hold next.
+// Defines reports whether the registry says whose credentials a profile has.
+func (s *Set) Defines(name string) bool {
+	p, _ := s.lookup(name)
+	return p.ours && (p.own.has(keyRoleARN) || p.own.has(keySourceProfile))
+}
+
+// SamePrincipals checks that each profile keeps its present principal once the files hold next.
 // The error is a fault.Failed that names the first profile that would not, or an error of Link.
 func SamePrincipals(files Files, docs, next Documents) error {
 	before, err := docs.set(files)
@@ -70,6 +76,12 @@ func SamePrincipals(files Files, docs, next Documents) error {
 		return err
 	}
 	for _, name := range before.names {
+		if before.Defines(name) {
+			if err := sameSigner(before, after, name); err != nil {
+				return err
+			}
+			continue
+		}
 		was := before.ofTools(name)
 		if p, _ := before.lookup(name); was == "" || p.ours {
 			continue
@@ -79,6 +91,20 @@ func SamePrincipals(files Files, docs, next Documents) error {
 			return fault.New(fault.Failed, "profile %q would sign as %s, but AWS tools sign as %s today; "+
 				"nothing was imported", name, is, was).WithHint("broker explain %s", name)
 		}
+	}
+	return nil
+}
+
+// sameSigner checks that a profile of the registry keeps its principal.
+func sameSigner(before, after *Set, name string) error {
+	old, err := before.Resolve(name)
+	if err != nil {
+		return nil // it has no principal that could change
+	}
+	chain, err := after.Resolve(name)
+	if was, is := ofBroker(old), ofBroker(chain); err == nil && is != was {
+		return fault.New(fault.Failed, "profile %q would sign as %s, but signs as %s today; nothing was imported",
+			name, is, was).WithHint("broker import PROFILE --as NAME")
 	}
 	return nil
 }

@@ -518,6 +518,7 @@ func TestList(t *testing.T) {
 			Region:    "eu-west-1",
 			Linked:    true,
 			Helper:    "/x/credproc",
+			Asks:      "dev",
 			Aliases:   []string{"d"},
 			Origin:    Origin{"/registry", 5},
 		},

@@ -143,8 +143,11 @@ func (r records) all() (f recordFile, err error) {
 		}
 	}
 	if err != nil {
-		return recordFile{}, fault.New(fault.Failed, "the record of rotations cannot be read: %w", err).
-			WithHint("ls -l %s", r.path())
+		hint := fault.Hintf("ls -l %s", r.path())
+		if errors.Is(err, record.ErrRefused) {
+			hint = fault.Of(err).Hint
+		}
+		return recordFile{}, fault.New(fault.Failed, "the record of rotations cannot be read: %w", err).WithHint("%s", hint)
 	}
 	return f, nil
 }

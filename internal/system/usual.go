@@ -17,19 +17,36 @@ func Usual(path string) bool {
 	if moved() {
 		return false
 	}
-	homes := ownHomes()
-	if home, err := os.UserHomeDir(); err == nil {
-		if access, err := AccessOfPath(home); err == nil && access.Ours {
-			homes = append(homes, home)
-		}
-	}
-	for _, home := range homes {
+	for _, home := range usualHomes() {
 		if rest, ok := below(path, home); ok && usual(rest) {
 			return true
 		}
 	}
 	rest, ok := below(path, fmt.Sprintf("/run/user/%d", os.Geteuid()))
 	return ok && strings.HasPrefix(rest, "broker")
+}
+
+// usualHomes returns the home directories of Usual.
+func usualHomes() []string {
+	homes := ownHomes()
+	if home, err := os.UserHomeDir(); err == nil {
+		if access, err := AccessOfPath(home); err == nil && access.Ours {
+			homes = append(homes, home)
+		}
+	}
+	return homes
+}
+
+// AboveUsual reports whether a directory is between the home directory of Usual and a usual path, such as ~/.config.
+// A person may be told to change its mode, but not to remove it.
+func AboveUsual(path string) bool {
+	if moved() {
+		return false
+	}
+	return slices.ContainsFunc(usualHomes(), func(home string) bool {
+		rest, ok := below(path, home)
+		return ok && aboveUsual(rest)
+	})
 }
 
 // UsualForRoot is Usual for what a message tells a person to do as root. Only the home directory that the system
@@ -39,11 +56,8 @@ func UsualForRoot(path string) bool {
 		return false
 	}
 	for _, home := range ownHomes() {
-		rest, ok := below(path, home)
-		for _, u := range usualBelowHome {
-			if ok && (usual(rest) || strings.HasPrefix(filepath.FromSlash(u), rest+string(filepath.Separator))) {
-				return true
-			}
+		if rest, ok := below(path, home); ok && (usual(rest) || aboveUsual(rest)) {
+			return true
 		}
 	}
 	return false
@@ -89,4 +103,11 @@ func usual(rest string) bool {
 		}
 	}
 	return false
+}
+
+// aboveUsual reports whether a path below a home directory leads to one of usualBelowHome.
+func aboveUsual(rest string) bool {
+	return slices.ContainsFunc(usualBelowHome, func(u string) bool {
+		return strings.HasPrefix(filepath.FromSlash(u), rest+string(filepath.Separator))
+	})
 }
