@@ -1,9 +1,11 @@
 package e2e
 
 import (
+	"bytes"
 	"fmt"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -76,7 +78,10 @@ func killedRotations(t *testing.T, ends ...rotationEnd) {
 			}
 			must(t, h.sim.post("faults/clear", ""))
 			h.killDaemon(t)
-			<-done // the client may have started the rotation again with another daemon
+			// The client has asked another daemon to go on.
+			if r := <-done; strings.Contains(r.stderr, "has begun already") {
+				t.Error(r)
+			}
 			h.endRotation(t)
 		})
 	}
@@ -157,6 +162,28 @@ func TestRotationLocked(t *testing.T) {
 		"continue: broker rotate security --resume") {
 		t.Error(r)
 	}
+	h.endRotation(t)
+}
+
+// TestRotationLeft ends the client by Ctrl-C while the daemon rotates a key. The client says that the daemon goes on.
+func TestRotationLeft(t *testing.T) {
+	t.Parallel()
+	h := demo(t)
+	h.credentials(t, "product_prod_paul")
+	must(t, h.sim.fault(`{"kind":"delay","action":"CreateAccessKey","delay_seconds":3600}`))
+	cmd := h.command(filepath.Join(h.bin, "broker"), "rotate", "security", "--grace", "0")
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	must(t, cmd.Start())
+	h.reaches(t, "CreateAccessKey", 1)
+	must(t, cmd.Process.Signal(os.Interrupt))
+	err := cmd.Wait()
+	const want = "warning: the daemon goes on with the rotation; to see where it is: broker status\nbroker: interrupted\n"
+	if cmd.ProcessState.ExitCode() != 130 || stderr.String() != want {
+		t.Errorf("%v: %s", err, stderr.String())
+	}
+	must(t, h.sim.post("faults/clear", ""))
+	h.killDaemon(t)
 	h.endRotation(t)
 }
 

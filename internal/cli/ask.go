@@ -80,6 +80,14 @@ func (t terminal) Close() error {
 	return err
 }
 
+// dropKeys drops the keys that were typed before a prompt.
+func dropKeys() {
+	if keys, err := tty.Open(); err == nil {
+		keys.Flush()
+		keys.Close()
+	}
+}
+
 // maxAnswer is the most that is read for one answer, in bytes.
 const maxAnswer = 4096
 

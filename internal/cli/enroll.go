@@ -76,6 +76,9 @@ func (p *program) mfaEnroll(c *cli.Context, replace bool) error {
 		return err
 	}
 	n := &enrollment{p: p, source: source, again: fault.Hintf("broker mfa enroll %s", name)}
+	if c.Bool("no-store-seed") {
+		n.again = fault.Hintf("broker mfa enroll %s --no-store-seed", name)
+	}
 	n.Source, n.KeyID, n.Endpoint = name, source.AccessKeyID, source.Endpoint.Replaced(settings.STSEndpoint)
 	if source.NoSession {
 		return fault.New(fault.Usage, "source %s has session = none, so no session would prove the new device", name).
@@ -174,9 +177,12 @@ func (n *enrollment) signIn(ctx context.Context) error {
 	return nil
 }
 
-// left prints what is left unfinished, and the command that goes on.
+// left prints what is left unfinished, and the command that goes on. A login would not go on.
 func (n *enrollment) left(err error, what string) error {
 	n.p.caution(fmt.Sprintf("%s; to go on: %s", what, n.again))
+	if fault.Is(err, fault.CodeRejected) {
+		return fault.Of(err).WithHint("%s", n.again)
+	}
 	return err
 }
 
@@ -247,6 +253,7 @@ func (p *program) askTwoCodes(ctx context.Context) (first, second secret.String,
 	if err = p.countdown(ctx, nextCode(p.now()), "the next code comes"); err != nil {
 		return first, second, err
 	}
+	dropKeys()
 	second, err = ask("Next code: ")
 	return first, second, err
 }
@@ -347,6 +354,8 @@ func (n *enrollment) firstSession(ctx context.Context) error {
 			if err := n.p.countdown(ctx, nextCode(n.p.now()), "the code for the first session comes"); err != nil {
 				return err
 			}
+		} else {
+			n.p.say("%s: the first session needs another code: one that you have not typed yet", n.Source)
 		}
 		err = n.p.login(ctx, set, []string{n.Source}, secret.String{})
 		if !source.HasSeed || !fault.Is(err, fault.CodeRejected) || try == enrollTries {

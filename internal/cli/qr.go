@@ -12,7 +12,6 @@ import (
 
 	"broker/internal/fault"
 	"broker/internal/secret"
-	"broker/internal/tty"
 )
 
 const (
@@ -36,10 +35,7 @@ func (p *program) showSeed(ctx context.Context, account string, seed secret.Stri
 		return err
 	}
 	defer func() { _ = t.Close() }()
-	if keys, err := tty.Open(); err == nil {
-		keys.Flush() // a key that was typed ahead must not take the code away
-		keys.Close()
-	}
+	dropKeys() // a key that was typed ahead must not take the code away
 	uri, err := otpauth(account, seed)
 	if err != nil {
 		return err

@@ -1,10 +1,12 @@
 package cli
 
 import (
+	"errors"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
+	"broker/internal/client"
 	"broker/internal/fault"
 	"broker/internal/wire"
 )
@@ -19,6 +21,7 @@ func (p *program) rotateCommand() *cli.Command {
 		Usage: "replace the access key of a source by a new one",
 		UsageText: "broker rotate security\n" +
 			"broker rotate security --grace 7d\n" +
+			"broker rotate security --resume --grace 0\n" +
 			"broker rotate security --undo",
 		ArgsUsage: "SOURCE",
 		Description: "Creates a second key, waits until AWS knows it, uses it from then on, and deactivates the old key. The daemon\n" +
@@ -26,7 +29,7 @@ func (p *program) rotateCommand() *cli.Command {
 			"of the new key goes straight into the keyring. If a rotation stops halfway, both keys work.",
 		Flags: []cli.Flag{
 			daysFlag("grace", "delete the old key after this time, such as `24h` or 7d", 24*time.Hour),
-			&cli.BoolFlag{Name: "resume", Usage: "continue a rotation that has stopped"},
+			&cli.BoolFlag{Name: "resume", Usage: "continue a rotation that has stopped; with --grace, set when the old key is deleted"},
 			&cli.BoolFlag{Name: "undo", Usage: "use the old key again, and delete the new one"},
 			&cli.BoolFlag{Name: "dry-run", Usage: "show the keys and what would happen"},
 			&cli.BoolFlag{Name: "yes", Aliases: []string{"y"},
@@ -62,8 +65,11 @@ func rotationStep(c *cli.Context, name string) (string, error) {
 	case given > 1:
 		return "", fault.New(fault.Usage, "--resume, --undo and --dry-run cannot be given together").
 			WithHint("broker rotate --help")
-	case c.IsSet("grace") && (step == wire.RotateResume || step == wire.RotateUndo):
-		return "", fault.New(fault.Usage, "--grace is for the start of a rotation").WithHint("broker rotate %s", name)
+	case c.IsSet("grace") && step == wire.RotateUndo:
+		return "", fault.New(fault.Usage, "--grace and --undo cannot be given together").
+			WithHint("broker rotate %s --undo", name)
+	case c.IsSet("grace") && step == wire.RotateResume:
+		return wire.RotateGrace, nil
 	}
 	return step, nil
 }
@@ -79,9 +85,13 @@ func (p *program) rotate(c *cli.Context, typed, step string) error {
 	}
 	name := source.Name
 	p.client.Wait = rotationWait
+	p.interrupts.catch()
 	resp, err := p.ask(c.Context, wire.Request{Verb: wire.Rotate, Profile: name, Rotation: &wire.Rotation{
 		Step: step, Grace: int(spanOf(c, "grace") / time.Second), Yes: c.Bool("yes"),
 	}})
+	if errors.Is(err, client.ErrLeft) && step != wire.RotatePlan {
+		p.caution("the daemon goes on with the rotation; to see where it is: broker status")
+	}
 	if err != nil {
 		return err
 	}

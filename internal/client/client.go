@@ -80,6 +80,10 @@ func (c Client) overSocket(ctx context.Context, req wire.Request) (wire.Response
 		// daemon records used codes, so a retry uses no code twice. A daemon that is being killed may still accept
 		// a connection, so there are several retries.
 		time.Sleep(time.Duration(again) * 20 * time.Millisecond)
+		if req.Rotation != nil {
+			rotation := *req.Rotation
+			rotation.Again, req.Rotation = true, &rotation
+		}
 		resp, err = c.exchange(ctx, req)
 	}
 	return resp, err
@@ -165,6 +169,9 @@ func desktop() string {
 const maxRetries = 3
 
 var errLost = errors.New("the daemon went away before it answered")
+
+// ErrLeft is the failure of a request that Ctrl-C ended while the daemon worked, and not at a prompt.
+var ErrLeft = fault.New(fault.Interrupted, "interrupted")
 
 // exchange makes one attempt. Client and daemon work in parallel: the daemon accepts the connection while the
 // client encodes the request, and answers while the client learns the types of the answer.
@@ -289,7 +296,7 @@ func (c Client) ask(ctx context.Context, conn io.Writer, question wire.Prompt, r
 func (c Client) lost(ctx context.Context, err error) error {
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):
-		return fault.ErrInterrupted
+		return ErrLeft
 	case errors.Is(err, os.ErrDeadlineExceeded), ctx.Err() != nil:
 		return fault.New(fault.Unreachable, "the daemon did not answer within %v; is it stopped?", c.Wait).
 			WithHint("broker status")

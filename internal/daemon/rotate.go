@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"time"
@@ -47,15 +48,21 @@ func (d *Daemon) rotate(ctx context.Context, c call) error {
 	grace := time.Duration(c.req.Rotation.Grace) * time.Second
 	var lines []string
 	var err error
-	switch c.req.Rotation.Step {
+	step := c.req.Rotation.Step
+	if step == wire.RotateStart && c.req.Rotation.Again && d.rotator.Begun(name) {
+		step = wire.RotateResume
+	}
+	switch step {
 	case wire.RotateStart:
 		err = d.rotator.Start(ctx, name, s, grace)
+	case wire.RotateGrace:
+		err = d.rotator.ResumeIn(ctx, name, s, grace)
 	case wire.RotateResume:
 		err = d.rotator.Resume(ctx, name, s)
 	case wire.RotateUndo:
 		err = d.rotator.Undo(ctx, name, s)
 	case wire.RotatePlan:
-		lines, err = d.rotator.Plan(ctx, name, s, profiles.FormatDuration(grace))
+		lines, err = d.rotator.Plan(ctx, name, s, inDays(grace))
 	default:
 		err = fault.New(fault.Usage, "this daemon does not know that step of a rotation").WithHint("broker service restart")
 	}
@@ -63,13 +70,21 @@ func (d *Daemon) rotate(ctx context.Context, c call) error {
 		return err
 	}
 	if lines == nil {
-		state, err := d.rotator.State(name, s)
+		state, err := d.rotator.State(name, s, step == wire.RotateUndo)
 		if err != nil {
 			return err
 		}
 		lines = []string{state}
 	}
 	return c.reply(wire.Response{Lines: lines})
+}
+
+// inDays formats a grace period. From two days on it is in days, as people write it.
+func inDays(d time.Duration) string {
+	if day := 24 * time.Hour; d > day && d%day == 0 {
+		return fmt.Sprintf("%dd", d/day)
+	}
+	return profiles.FormatDuration(d)
 }
 
 // deleteOldKeys deletes the old keys of rotations when their time has come. Nothing happens while Broker is locked.

@@ -208,7 +208,10 @@ func (r *Rotator) Start(ctx context.Context, source string, s Source, grace time
 		return err
 	}
 	defer end()
-	switch _, err := r.records.get(source); {
+	switch rot, err := r.records.get(source); {
+	case err == nil && !rot.DeleteAt.IsZero():
+		return fault.New(fault.Failed, "the key of source %q is replaced already; %s; to delete the old key now: %s", source,
+			rot.state(), fault.Hintf("broker rotate %s --resume --grace 0", source)).WithHint("broker rotate %s --undo", source)
 	case err == nil:
 		return fault.New(fault.Failed, "a rotation of the key of source %q has begun already", source).
 			WithHint("broker rotate %s --resume", source)
@@ -275,7 +278,7 @@ func (r *Rotator) Plan(ctx context.Context, source string, s Source, grace strin
 }
 
 // State says where the rotation of a source is, in a line for people.
-func (r *Rotator) State(source string, s Source) (string, error) {
+func (r *Rotator) State(source string, s Source, undone bool) (string, error) {
 	rot, err := r.records.get(source)
 	if err == nil {
 		return rot.state(), nil
@@ -283,13 +286,38 @@ func (r *Rotator) State(source string, s Source) (string, error) {
 	if !errors.Is(err, errNone) {
 		return "", err
 	}
+	ended := "the rotation has ended"
+	if undone {
+		ended = "the rotation is undone"
+	}
 	id, err := s.InUse()
-	return "the rotation has ended, and the key " + secret.Tail(id) + " is in use", err
+	return ended + ", and the key " + secret.Tail(id) + " is in use", err
+}
+
+// Begun reports whether the record has a rotation of the source.
+func (r *Rotator) Begun(source string) bool {
+	_, err := r.records.get(source)
+	return err == nil
 }
 
 // Resume continues a rotation that has stopped, or an Undo.
 func (r *Rotator) Resume(ctx context.Context, source string, s Source) error {
 	return r.proceed(ctx, source, s, func(*rotation) error { return nil })
+}
+
+// ResumeIn is Resume with another grace period. It counts from now if the old key is deactivated already.
+func (r *Rotator) ResumeIn(ctx context.Context, source string, s Source, grace time.Duration) error {
+	return r.proceed(ctx, source, s, func(rot *rotation) error {
+		if rot.Undo {
+			return fault.New(fault.Failed, "the rotation is being undone, so the old key %s is not deleted", secret.Tail(rot.Old)).
+				WithHint("broker rotate %s --resume", source)
+		}
+		rot.Grace = int64(grace / time.Second)
+		if !rot.DeleteAt.IsZero() {
+			rot.DeleteAt = r.clock.Now().Add(grace).UTC().Truncate(time.Second)
+		}
+		return r.records.put(rot)
+	})
 }
 
 // Undo makes the old key the one in use again, and deletes the new one.

@@ -120,6 +120,48 @@ func TestActivatedAgain(t *testing.T) {
 	}
 }
 
+// TestResumeIn: while the old key waits for its deletion, a start says when that is and how to change it, and ResumeIn
+// sets the time from now on. A rotation that is being undone deletes no old key.
+func TestResumeIn(t *testing.T) {
+	w := calm()
+	if err := w.program("start"); err != nil {
+		t.Fatal(err)
+	}
+	err := w.program("start")
+	for _, want := range []string{"is replaced already", "will be deleted at 2026-01-02 04:0", "broker rotate security --undo",
+		"broker rotate security --resume --grace 0"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v does not say %q", err, want)
+		}
+	}
+	if hint := fault.Of(err).Hint; hint != "broker rotate security --undo" {
+		t.Errorf("hint %s", hint)
+	}
+	w.now = w.now.Add(30 * time.Minute)
+	if err := w.rotator().ResumeIn(t.Context(), "security", w, 48*time.Hour); err != nil || w.keys["OLD"] == nil {
+		t.Fatalf("two days: %v", err)
+	}
+	pending, err := w.rotator().Pending()
+	if err != nil || len(pending) != 1 || !pending[0].DeleteAt.Equal(w.now.Add(48*time.Hour).Truncate(time.Second)) {
+		t.Fatalf("pending %+v, %v", pending, err)
+	}
+	if err := w.rotator().ResumeIn(t.Context(), "security", w, 0); err != nil || w.keys["OLD"] != nil || w.record != nil {
+		t.Errorf("now: %v, keys %v", err, w.keys)
+	}
+	if err := w.program("start"); err != nil {
+		t.Fatal(err)
+	}
+	w.faults = map[int]string{w.point + 3: "error"}
+	if err := w.program("undo"); err == nil {
+		t.Fatal("the undo did not fail")
+	}
+	before := len(w.keys)
+	if err := w.rotator().ResumeIn(t.Context(), "security", w, 0); !fault.Is(err, fault.Failed) || len(w.keys) != before ||
+		!strings.Contains(err.Error(), "is being undone") {
+		t.Errorf("during an undo: %v", err)
+	}
+}
+
 // TestKeyMadeBetweenTwoAttempts: if a call to create a key got no answer, and somebody else makes a key an hour later,
 // the next attempt does not delete that key.
 func TestKeyMadeBetweenTwoAttempts(t *testing.T) {

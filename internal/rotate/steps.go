@@ -417,15 +417,19 @@ func (r *Rotator) confirm(ctx context.Context, s Source, rot *rotation, old Key)
 	return nil // Start writes the record
 }
 
-// otherUse returns a sentence if something other than Broker uses or may use a key, or "". Broker itself calls only STS
-// and IAM.
+// UsedElsewhere reports whether something other than Broker used the key last. Broker itself calls only STS and IAM.
+func (k Key) UsedElsewhere() bool {
+	ours := (k.Service == "sts" || k.Service == "iam") && !k.Ours.IsZero() && !k.Used.After(k.Ours.Add(tolerance))
+	return !k.Used.IsZero() && !ours
+}
+
+// otherUse returns a sentence if something other than Broker uses or may use a key, or "".
 func otherUse(key Key) string {
 	switch {
 	case key.Untold:
 		return fmt.Sprintf("AWS does not tell when the key %s was last used, so another machine or program may use it",
 			secret.Tail(key.ID))
-	case key.Used.IsZero(),
-		(key.Service == "sts" || key.Service == "iam") && !key.Ours.IsZero() && !key.Used.After(key.Ours.Add(tolerance)):
+	case !key.UsedElsewhere():
 		return ""
 	}
 	ours := "Broker does not know when it used the key itself"

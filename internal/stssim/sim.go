@@ -161,7 +161,9 @@ func (x *exchange) perform(op operation) (any, *apiError) {
 	x.sim.mu.Lock()
 	defer x.sim.mu.Unlock()
 	c := &call{api: op.api, action: x.action, caller: key.owner, params: x.params, now: x.sim.nowLocked()}
-	key.lastUsed, key.lastAPI, key.lastPlace = c.now, op.api, x.signature.region
+	defer func() { // GetAccessKeyLastUsed does not answer with itself
+		key.lastUsed, key.lastAPI, key.lastPlace = c.now, op.api, x.signature.region
+	}()
 	if err := permitted(c.caller, op.api); err != nil {
 		return nil, err
 	}

@@ -233,12 +233,14 @@ type Rotation struct {
 	Step  string `json:"step"`                    // one of the constants below
 	Grace int    `json:"grace_seconds,omitempty"` // how long the old key stays, deactivated
 	Yes   bool   `json:"yes,omitempty"`           // deactivate the old key even if something else uses it
+	Again bool   `json:"again,omitempty"`         // the daemon that had the request has ended
 }
 
 // The steps of Rotate.
 const (
 	RotateStart  = "start"
 	RotateResume = "resume"
+	RotateGrace  = "grace" // resumes, with another Grace
 	RotateUndo   = "undo"
 	RotatePlan   = "plan" // changes nothing
 )

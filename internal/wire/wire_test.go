@@ -53,7 +53,7 @@ func TestRequestLines(t *testing.T) {
 		{Request{Verb: Unlock, Proof: secret.New("ab"), StayLocked: true}, `{"v":1,"verb":"unlock","stay_locked":true,"proof":"ab"}`},
 		{Request{Verb: Passphrase, Verifier: &Verifier{Stretch{[]byte("salt"), 3, 65536, 4}, []byte("sum")}},
 			`{"v":1,"verb":"passphrase","verifier":{"salt":"c2FsdA==","passes":3,"memory_kib":65536,"lanes":4,"sha256":"c3Vt"}}`},
-		{Request{Verb: Rotate, Profile: "security", Rotation: &Rotation{RotateStart, 86400, true}},
+		{Request{Verb: Rotate, Profile: "security", Rotation: &Rotation{RotateStart, 86400, true, false}},
 			`{"v":1,"verb":"rotate","profile":"security","rotation":{"step":"start","grace_seconds":86400,"yes":true}}`},
 		{Request{Verb: State, Offset: 64}, `{"v":1,"verb":"state","offset":64}`},
 	}

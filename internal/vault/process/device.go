@@ -78,6 +78,9 @@ func (e *errand) makeDevice(ctx context.Context, r ring) (*answer, error) {
 		// It can belong to nobody, because DeleteDevice fails for a device that is enabled.
 		err := e.sts.DeleteDevice(ctx, n.keys, e.Endpoint, left.Serial)
 		switch {
+		case err == nil && left.Made:
+			e.tell(fmt.Sprintf("the device %s of an unfinished enrollment is deleted; if your phone has it, remove that "+
+				"entry from your phone", left.Serial))
 		case err == nil, errors.Is(err, exchange.ErrNotThere):
 		case left.Made && errors.Is(err, exchange.ErrEnabled):
 			return enabled, nil // the list is behind; only this item has the seed
@@ -122,7 +125,7 @@ func (e *errand) createDevice(ctx context.Context, r ring, n enrollment, d enrol
 		if undo := e.setEnrolling(ctx, r, enrolling{}); undo != nil {
 			return nil, undo
 		}
-		return nil, err
+		return nil, e.mayNotEnroll(err)
 	}
 	shown := revealDevice(made)
 	e.hide = append(e.hide, shown.Seed)
@@ -141,10 +144,27 @@ func (e *errand) createDevice(ctx context.Context, r ring, n enrollment, d enrol
 	return &answer{Device: shown}, nil
 }
 
+// mayNotEnroll adds to a denied call which permission is missing, and what may be the reason.
+func (e *errand) mayNotEnroll(err error) error {
+	if !fault.Is(err, fault.Denied) || errors.Is(err, exchange.ErrUnknownKey) {
+		return err
+	}
+	why := ""
+	if e.With == nil {
+		why = "; if a policy demands MFA for that, an administrator can allow the first device, see " +
+			"\"If AWS denies it\" in docs/mfa.md"
+	}
+	return fault.New(fault.Denied, "the user of source %q may not call iam:CreateVirtualMFADevice, so no device was made: %w%s",
+		e.Source, err, why).WithHint("broker policy self-service")
+}
+
 // again returns the command that goes on with an enrollment.
 func (e *errand) again(replaces string) fault.Hint {
-	if replaces != "" {
+	switch {
+	case replaces != "":
 		return fault.Hintf("broker mfa replace %s", e.Source)
+	case !e.Device.Store:
+		return fault.Hintf("broker mfa enroll %s --no-store-seed", e.Source)
 	}
 	return fault.Hintf("broker mfa enroll %s", e.Source)
 }

@@ -44,6 +44,11 @@ func (e *errand) keys(ctx context.Context, r ring) (*answer, error) {
 	}
 	uses, began := e.keyUses(), e.now(0) // before this call is one of the uses
 	sign := e.signer(it)
+	// This comes before every other call: if the key in use signs the calls, they hide who used it before.
+	last, lastErr := e.sts.KeyLastUsed(ctx, sign, e.Endpoint, e.KeyID)
+	if lastErr != nil && !fault.Is(lastErr, fault.Denied) {
+		return nil, lastErr
+	}
 	found, err := e.sts.AccessKeys(ctx, sign, e.Endpoint)
 	if err != nil {
 		return nil, err
@@ -60,7 +65,10 @@ func (e *errand) keys(ctx context.Context, r ring) (*answer, error) {
 	})
 	all := &rotate.Keys{Stored: it.ids()}
 	for _, key := range found {
-		used, err := e.sts.KeyLastUsed(ctx, sign, e.Endpoint, key.ID)
+		used, err := last, lastErr
+		if key.ID != e.KeyID {
+			used, err = e.sts.KeyLastUsed(ctx, sign, e.Endpoint, key.ID)
+		}
 		untold := fault.Is(err, fault.Denied) && !errors.Is(err, exchange.ErrUnknownKey) && len(all.Listed) > 0
 		switch {
 		case untold && strings.Contains(err.Error(), noSuchKey+key.ID): // IAM may list a key that was just deleted
@@ -68,12 +76,19 @@ func (e *errand) keys(ctx context.Context, r ring) (*answer, error) {
 		case err != nil && !untold:
 			return nil, err
 		}
-		ours := uses[useOf(key.ID)]
+		ours := uses.Used[useOf(key.ID)]
 		if !used.At.Before(began.Truncate(time.Second)) && key.ID == sign.AccessKeyID {
 			ours = used.At // by this very call
 		}
-		all.Listed = append(all.Listed, rotate.Key{ID: key.ID, Active: key.Active, Created: key.Created, Used: used.At,
-			Service: used.Service, Region: used.Region, Untold: untold, Ours: ours, Stored: slices.Contains(all.Stored, key.ID)})
+		seen := rotate.Key{ID: key.ID, Active: key.Active, Created: key.Created, Used: used.At,
+			Service: used.Service, Region: used.Region, Untold: untold, Ours: ours,
+			Stored: slices.Contains(all.Stored, key.ID)}
+		if other, known := uses.Others[useOf(key.ID)]; seen.Stored && seen.UsedElsewhere() {
+			e.noteOther(seen)
+		} else if known { // a call by Broker has hidden it since then
+			seen.Used, seen.Service, seen.Region, seen.Ours = other.At, other.Service, other.Region, other.Ours
+		}
+		all.Listed = append(all.Listed, seen)
 	}
 	all.Now = e.now(0).UTC()
 	return &answer{Keys: all}, nil

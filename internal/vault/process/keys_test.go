@@ -31,6 +31,7 @@ type fakeIAM struct {
 	used   map[string]exchange.LastUse
 	refuse map[string]error // by call
 	signed []string         // who signed each call
+	sees   bool             // each call is the last use of the key that signed it
 }
 
 func (f *fakeIAM) call(name string, keys exchange.Keys) error {
@@ -39,6 +40,9 @@ func (f *fakeIAM) call(name string, keys exchange.Keys) error {
 		signer = "session"
 	}
 	f.signed = append(f.signed, name+" "+signer)
+	if f.sees {
+		f.used[signer] = exchange.LastUse{At: time.Now().UTC().Truncate(time.Second), Service: "iam", Region: "us-east-1"}
+	}
 	return f.refuse[name]
 }
 
@@ -54,7 +58,8 @@ func (f *fakeIAM) AccessKeys(
 func (f *fakeIAM) KeyLastUsed(
 	_ context.Context, k exchange.Keys, _ profiles.Endpoint, id string,
 ) (exchange.LastUse, error) {
-	return f.used[id], f.call("used "+id, k)
+	used := f.used[id]
+	return used, f.call("used "+id, k)
 }
 
 func (f *fakeIAM) CreateAccessKey(_ context.Context, k exchange.Keys, _ profiles.Endpoint) (exchange.Keys, error) {
@@ -288,4 +293,27 @@ func TestLastUseRefused(t *testing.T) {
 	if _, err := e.keys(t.Context(), r); !errors.Is(err, exchange.ErrUnknownKey) {
 		t.Errorf("got %v", err)
 	}
+}
+
+// TestOtherUseOfSigner: without an MFA session, the key in use signs the calls. They hide the use by another machine
+// neither from this look at the keys, nor from a later one.
+func TestOtherUseOfSigner(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		iam := &fakeIAM{ids: []string{testKeyID}, used: map[string]exchange.LastUse{}, sees: true}
+		e, r := keyErrand(t, iam, nil)
+		e.StateDir = t.TempDir()
+		e.signs(exchange.Keys{AccessKeyID: testKeyID})
+		time.Sleep(8 * time.Minute)
+		other := exchange.LastUse{At: time.Now().UTC().Truncate(time.Second), Service: "sts", Region: "eu-west-1"}
+		iam.used[testKeyID] = other
+		for _, look := range []string{"this look", "a later look"} {
+			time.Sleep(time.Hour)
+			a, err := e.keys(t.Context(), r)
+			must(t, err)
+			got := a.Keys.Listed[0]
+			if !got.UsedElsewhere() || !got.Used.Equal(other.At) || got.Region != other.Region {
+				t.Errorf("%s shows %+v", look, got)
+			}
+		}
+	})
 }
