@@ -127,10 +127,9 @@ func (p *program) examine(ctx context.Context, deep bool) *examination {
 			found = []finding{{Level: fine, Text: c.well}}
 		}
 		for _, f := range found {
-			again := func(o finding) bool {
-				return o.Command == f.Command || strings.HasPrefix(string(f.Command), string(o.Command)+" && ")
-			}
-			if (isChmod(f.Command) || strings.HasPrefix(string(f.Command), "ls -ld ")) && slices.ContainsFunc(x.findings, again) {
+			first, _, _ := strings.Cut(string(f.Command), " && ")
+			again := func(o finding) bool { return string(o.Command) == first }
+			if (isChmod(fault.Hint(first)) || strings.HasPrefix(first, "ls -ld ")) && slices.ContainsFunc(x.findings, again) {
 				continue // two checks found the same permission
 			}
 			f.Group = c.group
