@@ -129,7 +129,8 @@ func (p *program) examine(ctx context.Context, deep bool) *examination {
 		for _, f := range found {
 			first, _, _ := strings.Cut(string(f.Command), " && ")
 			again := func(o finding) bool { return string(o.Command) == first }
-			if (isChmod(fault.Hint(first)) || strings.HasPrefix(first, "ls -ld ")) && slices.ContainsFunc(x.findings, again) {
+			aboutMode := strings.HasPrefix(first, "chmod ") || strings.HasPrefix(first, "ls -ld ")
+			if aboutMode && slices.ContainsFunc(x.findings, again) {
 				continue // two checks found the same permission
 			}
 			f.Group = c.group
