@@ -118,7 +118,7 @@ soak: ## use every delivery under mixed load for SOAK (1h), break something ever
 	SOAK=$(SOAK) $(GO) test -tags soak -count 1 -timeout 0 -v -run TestSoak ./e2e
 
 test-clients: ## run the tests with third-party software; see deps-clients
-	$(GO) test -tags clients -count 1 -timeout 20m -run 'Client' ./e2e ./internal/...
+	$(GO) test -tags clients -count 1 -timeout 30m -run 'Client' ./e2e ./internal/...
 
 # The pictures are the only generated files that are committed: the README shows them.
 recording: ## play the first minute and write docs/first-minute-*.svg; needs the AWS CLI
