@@ -473,4 +473,4 @@ func schedules(t *testing.T, n uint64) {
 // has three keys, no key is deleted that was not replaced, and the rotation ends.
 func TestSchedules(t *testing.T) { schedules(t, 1000) }
 
-func TestSchedulesLong(t *testing.T) { schedules(t, 200_000) }
+func TestSchedulesLong(t *testing.T) { schedules(t, 50_000) }
