@@ -114,7 +114,7 @@ func TestEveryTestHasItsTarget(t *testing.T) {
 		"race":         "-skip 'Long$$'",
 		"test":         "-skip 'Long$$' ./...",
 		"test-long":    "-run 'Long$$' ./...",
-		"test-clients": "-tags clients -count 1 -timeout 20m -run 'Client' ./e2e ./internal/...",
+		"test-clients": "-tags clients -count 1 -timeout 30m -run 'Client' ./e2e ./internal/...",
 		"soak":         "-tags soak -count 1 -timeout 0 -v -run TestSoak ./e2e",
 	} {
 		rule := regexp.MustCompile(`(?m)^` + target + `:.*\n(\t.*\n)+`).Find(makefile)
