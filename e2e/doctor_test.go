@@ -133,37 +133,43 @@ func TestDoctorMendsLong(t *testing.T) {
 		{name: "a CA file without a certificate", level: "error", text: `because of ca_bundle`,
 			provoke: func() { must(t, os.WriteFile(ca, nil, 0o600)) }},
 
-		{name: "a key in an AWS file", level: "error", text: `key …E333 of profile robot is in plain text`, provoke: func() {
-			appendTo(h.awsCredentials(), "[robot]\naws_access_key_id = "+robotKeyID+"\naws_secret_access_key = "+robotSecret+"\n")
-		}},
-		{name: "a key in [default]", level: "error", text: `of profile default .*each tool that names no profile uses it`, provoke: func() {
-			appendTo(h.awsCredentials(), "[default]\naws_access_key_id = "+robotKeyID+"\naws_secret_access_key = "+robotSecret+"\n")
-		}},
-		{name: "a key that others can read", level: "error", text: `credentials holds a secret, and others can read it`, provoke: func() {
-			appendTo(h.awsCredentials(), "[other]\naws_access_key_id = ASIAXXXXXXXXXXXXXXXX\naws_secret_access_key = x\naws_session_token = x\n")
-			chmod(h.awsCredentials(), 0o644)()
-		}},
+		{name: "a key in an AWS file", level: "error", text: `key …E333 of profile robot is in plain text`,
+			provoke: func() {
+				appendTo(h.awsCredentials(), "[robot]\naws_access_key_id = "+robotKeyID+"\naws_secret_access_key = "+robotSecret+"\n")
+			}},
+		{name: "a key in [default]", level: "error", text: `of profile default .*each tool that names no profile uses it`,
+			provoke: func() {
+				appendTo(h.awsCredentials(), "[default]\naws_access_key_id = "+robotKeyID+"\naws_secret_access_key = "+robotSecret+"\n")
+			}},
+		{name: "a key that others can read", level: "error", text: `credentials holds a secret, and others can read it`,
+			provoke: func() {
+				appendTo(h.awsCredentials(), "[other]\naws_access_key_id = ASIADEMOPAULFAKE3333\naws_secret_access_key = x\naws_session_token = x\n")
+				chmod(h.awsCredentials(), 0o644)()
+			}},
 		{name: "a key in the environment", level: "error", text: `this shell has the long-lived key …E333`,
 			env: []string{"AWS_ACCESS_KEY_ID=" + robotKeyID, "AWS_SECRET_ACCESS_KEY=" + robotSecret}},
 		{name: "a session in the environment", level: "warning", text: `this shell has a session`,
-			env: []string{"AWS_ACCESS_KEY_ID=ASIAXXXXXXXXXXXXXXXX", "AWS_SECRET_ACCESS_KEY=x", "AWS_SESSION_TOKEN=x"}},
+			env: []string{"AWS_ACCESS_KEY_ID=ASIADEMOPAULFAKE3333", "AWS_SECRET_ACCESS_KEY=x", "AWS_SESSION_TOKEN=x"}},
 		{name: "a profile in the environment that is gone", level: "warning", text: `AWS_PROFILE of this shell names the profile "gone"`,
 			env: []string{"AWS_PROFILE=gone"}},
 		{name: "an endpoint in the environment", level: "warning", text: `AWS_ENDPOINT_URL of this shell`,
 			env: []string{"AWS_ENDPOINT_URL=http://127.0.0.1:9"}},
 		{name: "a route of the shell", level: "warning", text: `your shell has NO_PROXY=example\.com`,
 			env: []string{"NO_PROXY=example.com"}},
-		{name: "a source without a device", level: "warning", text: `source plain has no MFA device`, provoke: func() {
-			appendTo(h.registry(), "[source plain]\naccess_key_id = AKIADEMOPAULFAKE3333\n")
-			appendTo(h.awsConfig(), "[profile plain-role]\nrole_arn = "+devRole+"\nsource_profile = plain\n"+
-				"mfa_serial = arn:aws:iam::111122223333:mfa/plain\n")
-		}},
-		{name: "a key in the history of a shell", level: "error", deep: true, text: `\.bash_history has the secret of a key in line 2`, provoke: func() {
-			appendTo(history, "ls\nexport AWS_SECRET_ACCESS_KEY="+keySecret+"\nexport AWS_ACCESS_KEY_ID="+keyID+"\nls -l\n")
-		}},
-		{name: "a key in a .env file", level: "error", deep: true, text: `\.env has the secret of a key`, provoke: func() {
-			appendTo(dotenv, "A=1\nAWS_ACCESS_KEY_ID="+keyID+"\nAWS_SECRET_ACCESS_KEY=\""+keySecret+"\"\nB=2\n")
-		}},
+		{name: "a source without a device", level: "warning", text: `source plain has no MFA device`,
+			provoke: func() {
+				appendTo(h.registry(), "[source plain]\naccess_key_id = AKIADEMOPAULFAKE3333\n")
+				appendTo(h.awsConfig(), "[profile plain-role]\nrole_arn = "+devRole+"\nsource_profile = plain\n"+
+					"mfa_serial = arn:aws:iam::111122223333:mfa/plain\n")
+			}},
+		{name: "a key in the history of a shell", level: "error", deep: true, text: `\.bash_history has the secret of a key in line 2`,
+			provoke: func() {
+				appendTo(history, "ls\nexport AWS_SECRET_ACCESS_KEY="+keySecret+"\nexport AWS_ACCESS_KEY_ID="+keyID+"\nls -l\n")
+			}},
+		{name: "a key in a .env file", level: "error", deep: true, text: `\.env has the secret of a key`,
+			provoke: func() {
+				appendTo(dotenv, "A=1\nAWS_ACCESS_KEY_ID="+keyID+"\nAWS_SECRET_ACCESS_KEY=\""+keySecret+"\"\nB=2\n")
+			}},
 
 		{name: "a profile with a bad value", level: "error", text: `^long: .*duration_seconds`, provoke: func() {
 			appendTo(h.registry(), "[profile long]\nrole_arn = "+devRole+"\nsource_profile = security\nduration_seconds = 1\n")
@@ -172,64 +178,73 @@ func TestDoctorMendsLong(t *testing.T) {
 			provoke: func() { appendTo(h.registry(), "[alias]\nx = nosuch\n") }},
 		{name: "a helper that is gone", level: "error", text: `AWS tools run .*old/credproc, which cannot be run`,
 			provoke: func() { replaceIn(h.awsConfig(), filepath.Join(h.bin, "credproc"), otherHelper) }},
-		{name: "a helper of another Broker", level: "error", text: `AWS tools run .*old/credproc, which is not `, provoke: func() {
-			must(t, os.MkdirAll(filepath.Dir(otherHelper), 0o755))
-			must(t, os.WriteFile(otherHelper, []byte("#!/bin/sh\n"), 0o755))
-			replaceIn(h.awsConfig(), filepath.Join(h.bin, "credproc"), otherHelper)
-		}},
-		{name: "a session that shadows a profile", level: "error", text: `product_prod_paul: .*uses the keys at .*credentials:\d+ instead`, provoke: func() {
-			must(t, os.WriteFile(h.awsCredentials(), []byte("[product_prod_paul]\naws_access_key_id = ASIAXXXXXXXXXXXXXXXX\n"+
-				"aws_secret_access_key = x\naws_session_token = x\n"), 0o600))
-		}},
-		{name: "a role that shadows a helper", level: "error", text: `product_prod_paul: AWS CLI.*reads the role_arn first`, provoke: func() {
-			must(t, os.Remove(h.awsCredentials()))
-			replaceIn(h.awsConfig(), "[profile product_prod_paul]\n", "[profile product_prod_paul]\nrole_arn = "+prodRole+"\nsource_profile = nosuch\n")
-		}},
-		{name: "a comment behind a helper", level: "error", text: `product_prod_paul: AWS CLI.*passes the comment`, provoke: func() {
-			replaceIn(h.awsConfig(), "credproc product_prod_paul\n", "credproc product_prod_paul # of Broker\n")
-		}},
-		{name: "a role that was denied", level: "warning", again: true, text: `product_dev_paul: .*AWS denied it`, provoke: func() {
-			h.ok(t, "broker", "logout")
-			must(t, h.sim.fault(`{"kind":"error","action":"AssumeRole","code":"AccessDenied","message":"no","status":403,"times":1}`))
-			if r := h.run("credproc", "product_dev_paul"); r.code != 6 {
-				t.Fatal(r)
-			}
-		}},
+		{name: "a helper of another Broker", level: "error", text: `AWS tools run .*old/credproc, which is not `,
+			provoke: func() {
+				must(t, os.MkdirAll(filepath.Dir(otherHelper), 0o755))
+				must(t, os.WriteFile(otherHelper, []byte("#!/bin/sh\n"), 0o755))
+				replaceIn(h.awsConfig(), filepath.Join(h.bin, "credproc"), otherHelper)
+			}},
+		{name: "a session that shadows a profile", level: "error", text: `product_prod_paul: .*uses the keys at .*credentials:\d+ instead`,
+			provoke: func() {
+				must(t, os.WriteFile(h.awsCredentials(), []byte("[product_prod_paul]\naws_access_key_id = ASIADEMOPAULFAKE3333\n"+
+					"aws_secret_access_key = x\naws_session_token = x\n"), 0o600))
+			}},
+		{name: "a role that shadows a helper", level: "error", text: `product_prod_paul: AWS CLI.*reads the role_arn first`,
+			provoke: func() {
+				must(t, os.Remove(h.awsCredentials()))
+				replaceIn(h.awsConfig(), "[profile product_prod_paul]\n", "[profile product_prod_paul]\nrole_arn = "+prodRole+"\nsource_profile = nosuch\n")
+			}},
+		{name: "a comment behind a helper", level: "error", text: `product_prod_paul: AWS CLI.*passes the comment`,
+			provoke: func() {
+				replaceIn(h.awsConfig(), "credproc product_prod_paul\n", "credproc product_prod_paul # of Broker\n")
+			}},
+		{name: "a role that was denied", level: "warning", again: true, text: `product_dev_paul: .*AWS denied it`,
+			provoke: func() {
+				h.ok(t, "broker", "logout")
+				must(t, h.sim.fault(`{"kind":"error","action":"AssumeRole","code":"AccessDenied","message":"no","status":403,"times":1}`))
+				if r := h.run("credproc", "product_dev_paul"); r.code != 6 {
+					t.Fatal(r)
+				}
+			}},
 
-		{name: "a rotation that has stopped", level: "error", text: `rotation of the key of source security has stopped`, provoke: func() {
-			must(t, h.sim.fault(`{"kind":"error","action":"UpdateAccessKey","code":"AccessDenied","message":"no","status":403,"skip":1,"times":1}`))
-			if r := h.run("broker", "rotate", "security", "--grace", "0"); r.code == 0 {
-				t.Fatal(r)
-			}
-		}},
-		{name: "an old key", level: "warning", text: `the key of source security is \d+ days old \(max_age = 90d\)`, provoke: func() {
-			h.ok(t, "broker", "config", "set", "max_age", "90d")
-			src, err := os.ReadFile(h.registry())
-			must(t, err)
-			src = regexp.MustCompile(`key_created = .*`).ReplaceAll(src, []byte("key_created = 2020-01-01"))
-			must(t, h.write(h.registry(), string(src)))
-		}},
+		{name: "a rotation that has stopped", level: "error", text: `rotation of the key of source security has stopped`,
+			provoke: func() {
+				must(t, h.sim.fault(`{"kind":"error","action":"UpdateAccessKey","code":"AccessDenied","message":"no","status":403,"skip":1,"times":1}`))
+				if r := h.run("broker", "rotate", "security", "--grace", "0"); r.code == 0 {
+					t.Fatal(r)
+				}
+			}},
+		{name: "an old key", level: "warning", text: `the key of source security is \d+ days old \(max_age = 90d\)`,
+			provoke: func() {
+				h.ok(t, "broker", "config", "set", "max_age", "90d")
+				src, err := os.ReadFile(h.registry())
+				must(t, err)
+				src = regexp.MustCompile(`key_created = .*`).ReplaceAll(src, []byte("key_created = 2020-01-01"))
+				must(t, h.write(h.registry(), string(src)))
+			}},
 		{name: "no audit log", level: "error", text: `the daemon runs, and there is no audit log`, provoke: func() {
 			for _, name := range []string{"audit.log", "audit.head"} {
 				must(t, os.Remove(h.state(name)))
 			}
 		}},
-		{name: "a daemon of another version", level: "error", text: `the daemon has version new1234`, provoke: func() {
-			must(t, h.stopDaemon())
-			own := filepath.Join(h.bin, "brokerd")
-			must(t, os.Remove(own))
-			must(t, os.Symlink(filepath.Join(other, "brokerd"), own))
-			h.ok(t, "broker", "logout")
-			must(t, os.Remove(own))
-			must(t, linkOrCopy(filepath.Join(binaries, "brokerd"), own))
-		}},
-		{name: "a clock that is an hour off", level: "error", text: `the clock of this machine is 1h behind AWS's`, provoke: func() {
-			must(t, os.WriteFile(filepath.Join(h.dir, "clock-is-wrong"), nil, 0o600))
-			must(t, h.sim.post("clock", `{"offset_seconds":3600}`))
-			h.ok(t, "broker", "logout")
-			must(t, h.freshCodes())
-			h.credentials(t, "product_dev_paul")
-		}, clock: true},
+		{name: "a daemon of another version", level: "error", text: `the daemon has version new1234`,
+			provoke: func() {
+				must(t, h.stopDaemon())
+				own := filepath.Join(h.bin, "brokerd")
+				must(t, os.Remove(own))
+				must(t, os.Symlink(filepath.Join(other, "brokerd"), own))
+				h.ok(t, "broker", "logout")
+				must(t, os.Remove(own))
+				must(t, linkOrCopy(filepath.Join(binaries, "brokerd"), own))
+			}},
+		{name: "a clock that is an hour off", level: "error", text: `the clock of this machine is 1h behind AWS's`,
+			provoke: func() {
+				must(t, os.WriteFile(filepath.Join(h.dir, "clock-is-wrong"), nil, 0o600))
+				must(t, h.sim.post("clock", `{"offset_seconds":3600}`))
+				h.ok(t, "broker", "logout")
+				must(t, h.freshCodes())
+				h.credentials(t, "product_dev_paul")
+			}, clock: true},
 		{name: "a locked keyring", level: "warning", text: `file is locked`, typed: passphrase, provoke: func() {
 			must(t, h.stopDaemon())
 			h.env = slices.DeleteFunc(slices.Clone(h.env), func(kv string) bool { return strings.HasPrefix(kv, "BROKER_KEYRING_PASSPHRASE_FILE=") })

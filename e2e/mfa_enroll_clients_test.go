@@ -24,10 +24,7 @@ func withoutDevice(t *testing.T) *house {
 	if _, err := exec.LookPath("zbarimg"); err != nil {
 		missing(t, "zbarimg")
 	}
-	h := newHouse(t)
-	must(t, h.startSim())
-	must(t, h.settings(""))
-	must(t, h.furnish(false))
+	h := seedless(t, "")
 	h.ok(t, "broker", "mfa", "remove", "security", "--yes")
 	return h
 }

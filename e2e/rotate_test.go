@@ -191,11 +191,7 @@ func TestRotationLeft(t *testing.T) {
 // clients ask. None fails, although nobody could give a code, and IAM is slow with the new keys.
 func TestRotationInterruptsNobody(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
-	must(t, h.startSim())
-	must(t, h.settings(""))
-	must(t, h.write(h.awsConfig(), demoConfig))
-	must(t, h.furnish(false))
+	h := seedless(t, "")
 	var code struct{ Code string }
 	must(t, h.sim.call(http.MethodGet, "code?serial="+serial, "", &code))
 	h.ok(t, "broker", "login", "security", "--code", code.Code)

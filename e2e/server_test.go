@@ -217,11 +217,7 @@ func TestServerOutlivesLong(t *testing.T) {
 // time.
 func TestServerAsksNobody(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t)
-	must(t, h.startSim())
-	must(t, h.settings(""))
-	must(t, h.write(h.awsConfig(), demoConfig))
-	must(t, h.furnish(false))
+	h := seedless(t, "")
 	code := strings.TrimSpace(h.ok(t, "stssim", "--org", "demo", "--print-code", serial))
 	h.ok(t, "broker", "login", "security", "--code", code)
 	o := h.holder(t, "product_prod_paul")

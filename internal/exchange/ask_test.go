@@ -22,16 +22,7 @@ func TestSimulatedAccounts(t *testing.T) {
 	org := stssim.Demo()
 	org.Settings.AccountsPerPage = 2
 	org.Accounts[3].Suspended = true
-	sim, err := stssim.New(org)
-	if err != nil {
-		t.Fatal(err)
-	}
-	server, err := sim.Start()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(server.Close)
-	c := New(Options{STSEndpoint: server.URL, Timeout: 5 * time.Second})
+	sim, c := simulated(t, org)
 	ctx := background(t)
 	opened, err := c.Call(ctx, simKeys(), simSession(), secret.New(sim.FreshCode(simSerial)))
 	if err != nil {
@@ -76,16 +67,8 @@ func TestSimulatedAccounts(t *testing.T) {
 func TestDevicesDenied(t *testing.T) {
 	org := stssim.Demo()
 	org.User("security", "paul").DenyWithoutMFA = []string{"iam:*"}
-	sim, err := stssim.New(org)
-	if err != nil {
-		t.Fatal(err)
-	}
-	server, err := sim.Start()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(server.Close)
-	_, err = New(Options{STSEndpoint: server.URL}).Devices(background(t), simKeys(), profiles.Endpoint{})
+	_, c := simulated(t, org)
+	_, err := c.Devices(background(t), simKeys(), profiles.Endpoint{})
 	wantFault(t, err, fault.Denied, "list the MFA devices of key …2222: AWS denied it: User: arn:aws:iam::111122223333:user/paul is not authorized")
 }
 

@@ -119,17 +119,8 @@ func TestKeysNeedMFA(t *testing.T) {
 	org := stssim.Demo()
 	org.User("security", "paul").DenyWithoutMFA = []string{"iam:*"}
 	org.User("security", "paul").Deny = []string{"iam:DeleteAccessKey"}
-	sim, err := stssim.New(org)
-	if err != nil {
-		t.Fatal(err)
-	}
-	server, err := sim.Start()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(server.Close)
-	c := New(Options{STSEndpoint: server.URL, Timeout: patience})
-	_, err = c.CreateAccessKey(background(t), simKeys(), anywhere)
+	sim, c := simulated(t, org)
+	_, err := c.CreateAccessKey(background(t), simKeys(), anywhere)
 	wantFault(t, err, fault.Denied, "is not authorized to perform: iam:CreateAccessKey")
 
 	opened, err := c.Call(background(t), simKeys(), simSession(), secret.New(sim.FreshCode(simSerial)))

@@ -24,16 +24,7 @@ func TestSimulatedOrganization(t *testing.T) {
 		org.Accounts[i].OU = ou
 	}
 	org.Accounts[2].Suspended = true
-	sim, err := stssim.New(org)
-	if err != nil {
-		t.Fatal(err)
-	}
-	server, err := sim.Start()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(server.Close)
-	c := New(Options{STSEndpoint: server.URL, Timeout: patience})
+	sim, c := simulated(t, org)
 	ctx := background(t)
 	opened, err := c.Call(ctx, simKeys(), simSession(), secret.New(sim.FreshCode(simSerial)))
 	if err != nil {

@@ -28,7 +28,13 @@ const (
 // simulator is an STS that checks signatures without the SDK.
 func simulator(t *testing.T) (*stssim.Sim, *Client) {
 	t.Helper()
-	sim, err := stssim.New(stssim.Demo())
+	return simulated(t, stssim.Demo())
+}
+
+// simulated is a simulator of an organization.
+func simulated(t *testing.T, org *stssim.Organization) (*stssim.Sim, *Client) {
+	t.Helper()
+	sim, err := stssim.New(org)
 	if err != nil {
 		t.Fatal(err)
 	}

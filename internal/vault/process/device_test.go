@@ -32,7 +32,7 @@ func TestEnrollment(t *testing.T) {
 	exe := with(t, vaultExe(t), "BROKER_TEST_VAULT=main")
 	t.Parallel()
 	ctx := t.Context()
-	sim, endpoint := simulatedIAM(t, nil)
+	sim, endpoint := simulated(t, nil)
 	c := fileCaller(t)
 	c.Exe = exe
 	key := stssim.Demo().User("security", "robot").Keys[0]
@@ -83,8 +83,8 @@ func TestEnrollment(t *testing.T) {
 	}
 }
 
-// simulatedIAM returns a simulator of the demo organization, after change.
-func simulatedIAM(t *testing.T, change func(*stssim.Organization)) (*stssim.Sim, profiles.Endpoint) {
+// simulated returns a simulator of the demo organization, after change.
+func simulated(t *testing.T, change func(*stssim.Organization)) (*stssim.Sim, profiles.Endpoint) {
 	t.Helper()
 	org := stssim.Demo()
 	if change != nil {
@@ -180,7 +180,7 @@ func sessionOf(t *testing.T, sim *stssim.Sim, n *enroller) *vault.Credentials {
 // TestEnrollmentNames: a device is named after its user, or gets a number if the name is taken.
 func TestEnrollmentNames(t *testing.T) {
 	t.Parallel()
-	sim, endpoint := simulatedIAM(t, nil)
+	sim, endpoint := simulated(t, nil)
 	n := newEnroller(t, endpoint, "robot")
 	// As the console leaves it.
 	_, err := exchange.New(exchange.Options{}).CreateDevice(t.Context(), n.keys, endpoint, "robot")
@@ -210,7 +210,7 @@ func TestEnrollmentNames(t *testing.T) {
 // TestEnrollmentOfAnother: a device whose creation was only planned is not ours if AWS has one of that name.
 func TestEnrollmentOfAnother(t *testing.T) {
 	t.Parallel()
-	sim, endpoint := simulatedIAM(t, nil)
+	sim, endpoint := simulated(t, nil)
 	n := newEnroller(t, endpoint, "paul")
 	it := n.item()
 	it.Enrolling = enrolling{Serial: testSerial}
@@ -249,7 +249,7 @@ func enrollWithFaults(t *testing.T, skips int, kinds ...stssim.FaultKind) {
 					name := fmt.Sprintf("replaces=%t/%s/%s/%d", replaces != "", action, kind, skip)
 					t.Run(name, func(t *testing.T) {
 						t.Parallel()
-						sim, endpoint := simulatedIAM(t, nil)
+						sim, endpoint := simulated(t, nil)
 						n := newEnroller(t, endpoint, "paul")
 						with := sessionOf(t, sim, n)
 						sim.Fault(stssim.Fault{Kind: kind, Action: action, Skip: skip, Times: 3})
@@ -295,7 +295,7 @@ func enrollWithFaults(t *testing.T, skips int, kinds ...stssim.FaultKind) {
 func TestEnrollmentWithoutSpace(t *testing.T) {
 	t.Parallel()
 	for failing := range 3 {
-		sim, endpoint := simulatedIAM(t, nil)
+		sim, endpoint := simulated(t, nil)
 		n := newEnroller(t, endpoint, "robot")
 		write, writes := n.ring.write, 0
 		n.ring.write = func(data []byte) error {
@@ -336,7 +336,7 @@ func worksStill(sim *stssim.Sim) bool {
 func TestEnrollmentDenied(t *testing.T) {
 	t.Parallel()
 	deny := func(action string) (*stssim.Sim, *enroller) {
-		sim, endpoint := simulatedIAM(t, func(org *stssim.Organization) {
+		sim, endpoint := simulated(t, func(org *stssim.Organization) {
 			org.User("security", "paul").Deny = []string{"iam:" + action}
 		})
 		return sim, newEnroller(t, endpoint, "paul")
@@ -350,7 +350,7 @@ func TestEnrollmentDenied(t *testing.T) {
 		t.Errorf("%v; %+v", err, n.item().Enrolling)
 	}
 	// AWS's example policy denies deletion without MFA: the next device has another name.
-	_, endpoint := simulatedIAM(t, func(org *stssim.Organization) {
+	_, endpoint := simulated(t, func(org *stssim.Organization) {
 		org.User("security", "robot").DenyWithoutMFA = []string{"iam:DeleteVirtualMFADevice"}
 	})
 	n = newEnroller(t, endpoint, "robot")
@@ -376,7 +376,7 @@ func TestEnrollmentDenied(t *testing.T) {
 // TestEnrollmentWithAPhone: without Store the keyring gets no seed, and the codes are those that a person types.
 func TestEnrollmentWithAPhone(t *testing.T) {
 	t.Parallel()
-	sim, endpoint := simulatedIAM(t, nil)
+	sim, endpoint := simulated(t, nil)
 	n := newEnroller(t, endpoint, "robot")
 	a, err := n.do((*errand).makeDevice, vault.DeviceRequest{Show: true}, nil)
 	must(t, err)
@@ -430,7 +430,7 @@ func TestEnrollmentWithAPhone(t *testing.T) {
 // Show.
 func TestSeedIsShownOnce(t *testing.T) {
 	t.Parallel()
-	sim, endpoint := simulatedIAM(t, nil)
+	sim, endpoint := simulated(t, nil)
 	n := newEnroller(t, endpoint, "robot")
 	var seeds []string
 	has := func(a *answer) bool {
@@ -481,7 +481,7 @@ func TestSeedIsShownOnce(t *testing.T) {
 // next try goes on with it.
 func TestEnabledDeviceIsNotListedYet(t *testing.T) {
 	t.Parallel()
-	sim, endpoint := simulatedIAM(t, nil)
+	sim, endpoint := simulated(t, nil)
 	n := newEnroller(t, endpoint, "robot")
 	made, err := n.do((*errand).makeDevice, vault.DeviceRequest{Store: true}, nil)
 	must(t, err)
@@ -508,7 +508,7 @@ func (listsNothing) Devices(context.Context, exchange.Keys, profiles.Endpoint) (
 // TestSetSeedEndsEnrollment: a seed that a person sets is the one that is used.
 func TestSetSeedEndsEnrollment(t *testing.T) {
 	t.Parallel()
-	_, endpoint := simulatedIAM(t, nil)
+	_, endpoint := simulated(t, nil)
 	changes := []func(*errand, context.Context, ring) (*answer, error){(*errand).setSeed, (*errand).removeSeed}
 	for _, change := range changes {
 		n := newEnroller(t, endpoint, "robot")

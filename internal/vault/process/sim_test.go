@@ -32,13 +32,8 @@ func TestSimulatedAWS(t *testing.T) {
 	source := profiles.Source{Name: "security", AccessKeyID: key.ID, MFASerial: testSerial}
 
 	setUp := func(t *testing.T, offset time.Duration) (*stssim.Sim, *vault.Caller, session.Call) {
-		sim, err := stssim.New(stssim.Demo())
-		must(t, err)
-		server, err := sim.Start()
-		must(t, err)
-		t.Cleanup(server.Close)
+		sim, endpoint := simulated(t, nil)
 		c := fileCaller(t)
-		endpoint := profiles.Endpoint{Region: "eu-west-1", URL: server.URL}
 		who, err := c.Put(ctx, vault.Key{Name: "security", AccessKeyID: key.ID, Secret: secret.New(key.Secret)}, endpoint, true)
 		if err != nil || who.ARN != "arn:aws:iam::111122223333:user/paul" || who.Account != "111122223333" {
 			t.Fatalf("put: %+v, %v", who, err)
@@ -118,17 +113,12 @@ func TestDevices(t *testing.T) {
 	t.Setenv("BROKER_TEST_VAULT", "main")
 	t.Setenv("NO_PROXY", "*")
 	ctx := t.Context()
-	org := stssim.Demo()
-	org.User("security", "robot").DenyWithoutMFA = []string{"iam:ListMFADevices"}
-	sim, err := stssim.New(org)
-	must(t, err)
-	server, err := sim.Start()
-	must(t, err)
-	t.Cleanup(server.Close)
-	endpoint := profiles.Endpoint{URL: server.URL}
+	_, endpoint := simulated(t, func(org *stssim.Organization) {
+		org.User("security", "robot").DenyWithoutMFA = []string{"iam:ListMFADevices"}
+	})
 	c := fileCaller(t)
 	for _, user := range []string{"paul", "robot"} {
-		key := org.User("security", user).Keys[0]
+		key := stssim.Demo().User("security", user).Keys[0]
 		_, err := c.Put(ctx, vault.Key{Name: user, AccessKeyID: key.ID, Secret: secret.New(key.Secret)}, endpoint, false)
 		must(t, err)
 	}
