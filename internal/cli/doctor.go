@@ -249,7 +249,7 @@ func (x *examination) execute(ctx context.Context, command fault.Hint) error {
 	if runtime.GOOS == "windows" {
 		return errors.New("on Windows, run it yourself")
 	}
-	w, ok := words(command)
+	w, ok := command.Words()
 	if !ok {
 		return errors.New("it needs a shell, so run it yourself")
 	}

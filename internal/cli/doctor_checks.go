@@ -46,42 +46,8 @@ var closingMode = lazyregexp.New(`^(0?[67]00|0711|go-w|go=|u\+w|u\+rwx)$`)
 
 // isChmod reports whether a command changes the mode of one file that is yours, and does nothing else.
 func isChmod(command fault.Hint) bool {
-	w, ok := words(command)
+	w, ok := command.Words()
 	return ok && len(w) == 3 && w[0] == "chmod" && closingMode.MatchString(w[1]) && filepath.IsAbs(w[2])
-}
-
-// words splits a command into its words. It is the reverse of fault.Hintf. ok is false if a shell would do more than
-// run a program with these words.
-func words(command fault.Hint) (list []string, ok bool) {
-	var word strings.Builder
-	quoted, begun, text := false, false, string(command)
-	for i := 0; i < len(text); i++ {
-		c := text[i]
-		switch {
-		case c == '\'':
-			quoted, begun = !quoted, true
-		case quoted:
-			word.WriteByte(c)
-		case c == '\\' && i+1 < len(text) && (text[i+1] == '\'' || text[i+1] == '\\'):
-			i++
-			word.WriteByte(text[i])
-		case c == ' ':
-			if begun {
-				list = append(list, word.String())
-			}
-			word.Reset()
-			begun = false
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', strings.IndexByte("_.@+:,/=-", c) >= 0:
-			word.WriteByte(c)
-			begun = true
-		default:
-			return nil, false
-		}
-	}
-	if begun {
-		list = append(list, word.String())
-	}
-	return list, !quoted && len(list) > 0
 }
 
 // findingsOf returns troubles as findings.

@@ -15,7 +15,7 @@ func TestFixTakesNoShellText(t *testing.T) {
 		t.Skip("--fix runs nothing on Windows")
 	}
 	for _, word := range []string{"/home/paul/.config/broker", "/it's", `/a\'\\b\`, "/a b; touch /x", "$(id)", "-R", "", "a=b"} {
-		got, ok := words(fault.Hintf("chmod go= %s", word))
+		got, ok := fault.Hintf("chmod go= %s", word).Words()
 		if want := []string{"chmod", "go=", word}; !ok || !slices.Equal(got, want) {
 			t.Errorf("%q: got %q, %v", word, got, ok)
 		}

@@ -86,6 +86,40 @@ func namesLast(format string, words, args []any) Hint {
 	return Hint(strings.Join(slices.Concat(command, names, behind), " "))
 }
 
+// Words splits the command into its words. It is the reverse of Hintf, but on Windows. ok is false if a shell would do
+// more than run a program with these words.
+func (h Hint) Words() (list []string, ok bool) {
+	var word strings.Builder
+	quoted, begun, text := false, false, string(h)
+	for i := 0; i < len(text); i++ {
+		c := text[i]
+		switch {
+		case c == '\'':
+			quoted, begun = !quoted, true
+		case quoted:
+			word.WriteByte(c)
+		case c == '\\' && i+1 < len(text) && (text[i+1] == '\'' || text[i+1] == '\\'):
+			i++
+			word.WriteByte(text[i])
+		case c == ' ':
+			if begun {
+				list = append(list, word.String())
+			}
+			word.Reset()
+			begun = false
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', strings.IndexByte("_.@+:,/=-", c) >= 0:
+			word.WriteByte(c)
+			begun = true
+		default:
+			return nil, false
+		}
+	}
+	if begun {
+		list = append(list, word.String())
+	}
+	return list, !quoted && len(list) > 0
+}
+
 // Shown returns the hint as one line for a terminal. It returns "" for a hint longer than 2048 bytes.
 func (h Hint) Shown() string {
 	if s := escape(string(h), maxHint); len(s) <= maxHint {
