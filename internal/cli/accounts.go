@@ -225,12 +225,12 @@ func (p *program) rolesOfProfiles() (list []roleCheck, err error) {
 // checkRoles asks the daemon about each role. One code serves all roles of a source. An error other than a refusal of
 // AWS ends it, and leaves the other roles unchecked. again is the command that the user typed.
 func (p *program) checkRoles(ctx context.Context, list []roleCheck, again fault.Hint) error {
+	set, err := p.set()
+	if err != nil {
+		return err
+	}
 	opened := map[string]bool{}
 	for _, r := range list {
-		set, err := p.set()
-		if err != nil {
-			return err
-		}
 		chain, err := set.Resolve(r.ask.Profile)
 		if err != nil {
 			return err
@@ -244,7 +244,7 @@ func (p *program) checkRoles(ctx context.Context, list []roleCheck, again fault.
 		}
 	}
 	defer p.progress()()
-	err := inParallel(ctx, len(list), func(ctx context.Context, i int) error {
+	err = inParallel(ctx, len(list), func(ctx context.Context, i int) error {
 		resp, err := p.client.Do(ctx, list[i].ask)
 		if err != nil {
 			return err
