@@ -208,18 +208,7 @@ resource "aws_iam_group_policy" "people" {
 		must(t, os.WriteFile(filepath.Join(dir, name+".tf"), []byte(text), 0o600))
 	}
 	must(t, os.WriteFile(filepath.Join(dir, "main.tf"), []byte(main), 0o600))
-	config := writeMirrorConfig(t, dir, mirror)
-	run := func(args ...string) string {
-		t.Helper()
-		cmd := h.command(terraform, args...)
-		cmd.Dir = dir
-		cmd.Env = append(slices.Clone(h.env), "TF_CLI_CONFIG_FILE="+config, "TF_IN_AUTOMATION=1", "TF_INPUT=0")
-		r := finishWithin(2*patience, cmd)
-		if r.code != 0 {
-			t.Fatalf("terraform %v: %v", args, r)
-		}
-		return r.stdout
-	}
+	run := h.terraform(t, terraform, dir, mirror)
 	run("fmt", "-check", "-diff")
 	run("init", "-no-color")
 	run("validate", "-no-color")

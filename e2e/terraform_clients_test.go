@@ -31,6 +31,24 @@ func awsProvider() string {
 	return ""
 }
 
+// terraform returns a function that runs Terraform in a directory, with the provider of the mirror, and returns its
+// output.
+func (h *house) terraform(t *testing.T, program, dir, mirror string) func(args ...string) string {
+	t.Helper()
+	config := writeMirrorConfig(t, dir, mirror)
+	return func(args ...string) string {
+		t.Helper()
+		cmd := h.command(program, args...)
+		cmd.Dir = dir
+		cmd.Env = append(slices.Clone(h.env), "TF_CLI_CONFIG_FILE="+config, "TF_IN_AUTOMATION=1", "TF_INPUT=0")
+		r := finishWithin(5*time.Minute, cmd) // the provider is 700 MB, and ten processes of it may start
+		if r.code != 0 {
+			t.Fatalf("terraform %v: %v", args, r)
+		}
+		return r.stdout
+	}
+}
+
 // writeMirrorConfig writes the CLI configuration with which Terraform takes its provider from a directory.
 func writeMirrorConfig(t *testing.T, dir, mirror string) string {
 	t.Helper()
@@ -79,18 +97,7 @@ output "p%[1]d" { value = data.aws_caller_identity.p%[1]d.arn }
 `, i, clientRoles[i%len(clientRoles)].profile, h.sim.url, when)
 	}
 	must(t, os.WriteFile(filepath.Join(dir, "main.tf"), []byte(text), 0o600))
-	config := writeMirrorConfig(t, dir, mirror)
-	run := func(args ...string) string {
-		t.Helper()
-		cmd := h.command(terraform, args...)
-		cmd.Dir = dir
-		cmd.Env = append(slices.Clone(h.env), "TF_CLI_CONFIG_FILE="+config, "TF_IN_AUTOMATION=1", "TF_INPUT=0")
-		r := finishWithin(5*time.Minute, cmd) // the provider is 700 MB, and ten processes of it start
-		if r.code != 0 {
-			t.Fatalf("terraform %v: %v", args, r)
-		}
-		return r.stdout
-	}
+	run := h.terraform(t, terraform, dir, mirror)
 	run("init", "-no-color")
 	run("plan", "-no-color", "-out=plan")
 	run("apply", "-no-color", "plan")
