@@ -135,6 +135,11 @@ func (e *errand) newKey(ctx context.Context, r ring) (*answer, error) {
 		return nil, err
 	}
 	e.hide = append(e.hide, made.Secret.Reveal())
+	if made.AccessKeyID == it.AccessKeyID || checkKeyPair(made.AccessKeyID, made.Secret) != nil {
+		// Deleting it again could delete a key that works. If AWS made another one, the rotation finds it.
+		return nil, fault.New(fault.BadAnswer, "AWS named a new key %s, which is no new key of a user",
+			secret.Tail(made.AccessKeyID))
+	}
 	err = e.storeSecond(ctx, r, made)
 	if err == nil {
 		return &answer{Info: &vault.Info{AccessKeyID: made.AccessKeyID}}, nil

@@ -32,6 +32,7 @@ type fakeIAM struct {
 	refuse map[string]error // by call
 	signed []string         // who signed each call
 	sees   bool             // each call is the last use of the key that signed it
+	made   exchange.Keys    // the answer of CreateAccessKey, if it is not the usual one
 }
 
 func (f *fakeIAM) call(name string, keys exchange.Keys) error {
@@ -66,6 +67,9 @@ func (f *fakeIAM) CreateAccessKey(_ context.Context, k exchange.Keys, _ profiles
 	err := f.call("create", k)
 	if err == nil || err == lost {
 		f.ids = append(f.ids, madeID)
+	}
+	if f.made.AccessKeyID != "" {
+		return f.made, err
 	}
 	return exchange.Keys{AccessKeyID: madeID, Secret: secret.New(madeSecret)}, err
 }
@@ -186,6 +190,30 @@ func TestNewKeyNotStored(t *testing.T) {
 				time.Sleep(2 * time.Hour) // the hanging one
 			})
 		})
+	}
+}
+
+// TestNewKeyLies: an answer that names the key in use, or what the keyring could not read again, spoils no item and
+// deletes no key.
+func TestNewKeyLies(t *testing.T) {
+	for name, id := range map[string]string{
+		"the key in use": testKeyID, "a session": "ASIANEWKEYEXAMPLE222", "no key id": "akianewkeyexample222",
+	} {
+		iam := &fakeIAM{ids: []string{testKeyID}}
+		iam.made = exchange.Keys{AccessKeyID: id, Secret: secret.New(madeSecret)}
+		e, r := keyErrand(t, iam, nil)
+		e.With = &vault.Credentials{AccessKeyID: "ASIAEXAMPLE222222222", SecretAccessKey: "x", SessionToken: "x"}
+		before := string(r.items[itemKey("security")])
+		_, err := e.newKey(t.Context(), r)
+		if !fault.Is(err, fault.BadAnswer) || errors.Is(err, rotate.ErrNotMade) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if got := string(r.items[itemKey("security")]); got != before {
+			t.Errorf("%s: the item is now %s", name, got)
+		}
+		if len(iam.signed) != 3 || iam.signed[2] != "create session" {
+			t.Errorf("%s: after the answer, more was done: %v", name, iam.signed)
+		}
 	}
 }
 
