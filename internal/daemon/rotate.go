@@ -14,6 +14,7 @@ import (
 	"broker/internal/grant"
 	"broker/internal/profiles"
 	"broker/internal/rotate"
+	"broker/internal/secret"
 	"broker/internal/session"
 	"broker/internal/wire"
 )
@@ -142,6 +143,10 @@ func (r *rotating) registered() (profiles.Source, error) {
 		if source.Endpoint.Compatible || source.Endpoint.URL != "" {
 			return source, fault.New(fault.Failed, "source %q uses the STS at %s, which is not AWS; its keys cannot be rotated",
 				r.source, fault.Line(source.Endpoint.URL)).WithHint("broker explain %s", r.source)
+		}
+		if other := set.SharesKey(r.source, source.AccessKeyID); other != "" {
+			return source, fault.New(fault.Failed, "source %q has the same key %s, and would lose it; keep one of the two sources",
+				other, secret.Tail(source.AccessKeyID)).WithHint("broker remove %s", other)
 		}
 		return source, nil
 	}

@@ -230,16 +230,20 @@ func (e *errand) tryKey(ctx context.Context, r ring) (*answer, error) {
 	return &answer{}, err
 }
 
-// refuseInUse returns an error if the key to change is the one in use: by the request, or by the registry of the item.
-// Any program of the user can start this process, and must not be able to delete the key that works.
+// refuseInUse returns an error if the key to change is in use: by the request, or by a source in the registry of the
+// item. Any program of the user can start this process, and must not be able to delete the key that works.
 func (e *errand) refuseInUse(it item) error {
-	inUse := e.Key == "" || e.Key == e.KeyID
-	if set, err := e.store.Load(profiles.Files{Registry: it.belongs.known().Registry}); err == nil {
-		source, _ := set.Source(e.Source)
-		inUse = inUse || source.AccessKeyID == e.Key
+	set, err := e.store.Load(profiles.Files{Registry: it.belongs.known().Registry})
+	if err != nil {
+		return err
 	}
-	if inUse {
+	source, _ := set.Source(e.Source)
+	if e.Key == "" || e.Key == e.KeyID || e.Key == source.AccessKeyID {
 		return fault.New(fault.Internal, "the key to change is the one in use")
+	}
+	if other := set.SharesKey(e.Source, e.Key); other != "" {
+		return fault.New(fault.Failed, "source %q uses the key %s too", other, secret.Tail(e.Key)).
+			WithHint("broker remove %s", other)
 	}
 	return nil
 }

@@ -259,6 +259,38 @@ func TestRegistryNamesKeyInUse(t *testing.T) {
 	must(t, err)
 }
 
+// TestSharedKeyIsKept: a key that another source in the registry has is not changed, even if the section of that source
+// is invalid, or the registry cannot be read.
+func TestSharedKeyIsKept(t *testing.T) {
+	for name, rest := range map[string]string{
+		"another source":  "[source other]\naccess_key_id = " + testKeyID + "\n",
+		"an invalid one":  "[source other]\nsession = never\naccess_key_id = " + testKeyID + "\n",
+		"a damaged file":  "[source other\n",
+		"no other source": "",
+	} {
+		iam := &fakeIAM{ids: []string{madeID, testKeyID}}
+		e, r := keyErrand(t, iam, nil)
+		registry := filepath.Join(t.TempDir(), "config")
+		must(t, os.WriteFile(registry, []byte("[source security]\naccess_key_id = "+madeID+"\n"+rest), 0o600))
+		data, err := encodeItem(item{Name: "security", AccessKeyID: testKeyID, Secret: secret.New(testSecret),
+			Second: exchange.Keys{AccessKeyID: madeID, Secret: secret.New(madeSecret)}, belongs: belongs{Registry: registry}})
+		must(t, err)
+		r.items[itemKey("security")] = data
+		e.Registry, e.KeyID, e.Key = system.RealPath(registry), madeID, testKeyID
+		for step, do := range map[string]func(context.Context, ring) (*answer, error){
+			"deactivate": e.keyStatus, "delete": e.deleteKey,
+		} {
+			iam.ids = []string{madeID, testKeyID}
+			if _, err := do(t.Context(), r); (err == nil) != (rest == "") {
+				t.Errorf("%s, %s: %v", name, step, err)
+			}
+		}
+		if rest != "" && len(iam.signed) > 0 {
+			t.Errorf("%s: %v", name, iam.signed)
+		}
+	}
+}
+
 // TestForgetKey: of two keys, the one that the registry does not name is removed, whichever was stored first.
 func TestForgetKey(t *testing.T) {
 	for inUse, other := range map[string]string{testKeyID: madeID, madeID: testKeyID} {
