@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"strings"
 	"time"
@@ -46,7 +47,11 @@ func (d *Daemon) rotate(ctx context.Context, c call) error {
 	if _, err := s.registered(); err != nil {
 		return err
 	}
-	grace := time.Duration(c.req.Rotation.Grace) * time.Second
+	seconds := int64(c.req.Rotation.Grace)
+	if seconds < 0 || seconds > int64(math.MaxInt64/time.Second) {
+		return fault.New(fault.Usage, "the grace period of %d seconds is not valid", seconds).WithHint("broker rotate --help")
+	}
+	grace := time.Duration(seconds) * time.Second
 	var lines []string
 	var err error
 	step := c.req.Rotation.Step
