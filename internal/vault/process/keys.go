@@ -42,7 +42,7 @@ func (e *errand) keys(ctx context.Context, r ring) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	uses, began := e.keyUses(), e.now(0) // before this call is one of the uses
+	uses, began := e.keyUses(), time.Now() // before this call is one of the uses
 	sign := e.signer(it)
 	// This comes before every other call: if the key in use signs the calls, they hide who used it before.
 	last, lastErr := e.sts.KeyLastUsed(ctx, sign, e.Endpoint, e.KeyID)
@@ -63,6 +63,7 @@ func (e *errand) keys(ctx context.Context, r ring) (*answer, error) {
 		}
 		return 0
 	})
+	began = began.Add(e.sts.ServerOffset()) // by AWS's clock, which the first answer may have shown
 	all := &rotate.Keys{Stored: it.ids()}
 	for _, key := range found {
 		used, err := last, lastErr

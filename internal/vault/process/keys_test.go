@@ -355,6 +355,37 @@ func TestLastUseRefused(t *testing.T) {
 	}
 }
 
+// TestOtherUseBySlowClock: if the clock of this machine is behind and nobody knows that yet, the use by another machine is
+// not taken for that of the look itself.
+func TestOtherUseBySlowClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const behind = 10 * time.Minute
+		iam := &slowClock{fakeIAM: fakeIAM{ids: []string{testKeyID}, used: map[string]exchange.LastUse{}}, by: behind}
+		e, r := keyErrand(t, &iam.fakeIAM, nil)
+		e.sts = iam
+		iam.used[testKeyID] = exchange.LastUse{At: time.Now().Add(behind - 5*time.Minute).UTC().Truncate(time.Second),
+			Service: "sts", Region: "eu-west-1"}
+		a, err := e.keys(t.Context(), r)
+		must(t, err)
+		if got := a.Keys.Listed[0]; !got.UsedElsewhere() {
+			t.Errorf("got %+v", got)
+		}
+	})
+}
+
+// slowClock is a fakeIAM whose first answer shows that our clock is behind.
+type slowClock struct {
+	fakeIAM
+	by time.Duration
+}
+
+func (f *slowClock) KeyLastUsed(
+	ctx context.Context, k exchange.Keys, at profiles.Endpoint, id string,
+) (exchange.LastUse, error) {
+	f.offset = f.by
+	return f.fakeIAM.KeyLastUsed(ctx, k, at, id)
+}
+
 // TestOtherUseOfSigner: without an MFA session, the key in use signs the calls. They hide the use by another machine
 // neither from this look at the keys, nor from a later one.
 func TestOtherUseOfSigner(t *testing.T) {
