@@ -37,8 +37,8 @@ func TestUseRefusesThirdKey(t *testing.T) {
 	}
 }
 
-// TestGraceOfClient: a period that no client of ours sends neither spoils the record nor ends at once.
-func TestGraceOfClient(t *testing.T) {
+// TestGraceOutOfRange: a period that no client of ours sends neither spoils the record nor ends at once.
+func TestGraceOutOfRange(t *testing.T) {
 	h := build(t, t.TempDir(), "[source security]\naccess_key_id = AKIAOLDKEYEXAMPLE222\n")
 	h.Daemon.Vault = struct{ rotate.Vault }{} // panics if it is called
 	for _, seconds := range []int{-1, math.MinInt, math.MaxInt} {

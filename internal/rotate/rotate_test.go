@@ -457,8 +457,8 @@ func TestLostKeyLastUseNotTold(t *testing.T) {
 	}
 }
 
-// TestStoredAgain: if the source was removed and added again with the old key, the daemon makes no key that nobody asked
-// for when the old one would be due.
+// TestStoredAgain: if the source was removed and added again with the old key, the daemon makes no key that nobody
+// asked for when the old one would be due.
 func TestStoredAgain(t *testing.T) {
 	w := calm()
 	if err := w.program("start"); err != nil {

@@ -355,8 +355,8 @@ func TestLastUseRefused(t *testing.T) {
 	}
 }
 
-// TestOtherUseBySlowClock: if the clock of this machine is behind and nobody knows that yet, the use by another machine is
-// not taken for that of the look itself.
+// TestOtherUseBySlowClock: if the clock of this machine is behind and nobody knows that yet, the use by another
+// machine is not taken for that of the look itself.
 func TestOtherUseBySlowClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const behind = 10 * time.Minute
