@@ -270,15 +270,15 @@ func (x *examination) checkRotation(context.Context) (found []finding) {
 		pending[r.Source] = true
 		switch {
 		case r.Running:
-			found = append(found, finding{Level: fine, Text: "the key of source " + r.Source + " is being replaced now"})
+			found = append(found, finding{Level: fine, Text: fmt.Sprintf("the key of source %q is being replaced now", r.Source)})
 		case r.Error != "" || r.DeleteAt == nil:
-			text := "the rotation of the key of source " + r.Source + " has stopped"
+			text := fmt.Sprintf("the rotation of the key of source %q has stopped", r.Source)
 			if r.Error != "" {
 				text += ": " + r.Error
 			}
 			found = append(found, finding{Level: bad, Text: text, Command: fault.Hintf("broker rotate %s --resume", r.Source)})
 		default:
-			found = append(found, finding{Level: fine, Text: "source " + r.Source + ": " + r.State})
+			found = append(found, finding{Level: fine, Text: fmt.Sprintf("source %q: %s", r.Source, r.State)})
 		}
 	}
 	if x.set == nil {
@@ -287,7 +287,7 @@ func (x *examination) checkRotation(context.Context) (found []finding) {
 	for _, old := range x.set.OldKeys(time.Now()) {
 		if !pending[old.Source] {
 			found = append(found, finding{Level: risky, Command: fault.Hintf("broker rotate %s", old.Source),
-				Text: fmt.Sprintf("the key of source %s is %d days old (max_age = %dd)", old.Source, old.Days, old.Most)})
+				Text: fmt.Sprintf("the key of source %q is %d days old (max_age = %dd)", old.Source, old.Days, old.Most)})
 		}
 	}
 	return found

@@ -139,11 +139,7 @@ func (r *rotating) registered() (profiles.Source, error) {
 		return profiles.Source{}, err
 	}
 	if source, ok := set.Source(r.source); ok {
-		if source.Endpoint.Compatible || source.Endpoint.URL != "" {
-			return source, fault.New(fault.Failed, "source %q uses the STS at %s, which is not AWS; its keys cannot be rotated",
-				r.source, fault.Line(source.Endpoint.URL)).WithHint("broker explain %s", r.source)
-		}
-		return source, nil
+		return source, source.CheckIAM()
 	}
 	chain, err := set.Resolve(r.source)
 	if err != nil {

@@ -20,8 +20,8 @@ type OldKey struct {
 
 // String returns a line for status.
 func (k OldKey) String() string {
-	return fmt.Sprintf("the key of source %s is %d days old (max_age = %dd); replace it: %s", fault.Line(k.Source), k.Days,
-		k.Most, fault.Hintf("broker rotate %s", k.Source))
+	return fmt.Sprintf("the key of source %q is %d days old (max_age = %dd); replace it: %s", k.Source, k.Days, k.Most,
+		fault.Hintf("broker rotate %s", k.Source))
 }
 
 // OldKeys lists the sources whose keys are older than max_age. It is empty if max_age is not set. A source without

@@ -36,7 +36,7 @@ func (r *Rotator) run(ctx context.Context, s Source, rot *rotation) error {
 // gone ends the rotation if the registry has no such source any more.
 func (r *Rotator) gone(s Source, rot *rotation, err error) error {
 	if fault.Is(err, fault.NotFound) {
-		return r.giveUp(s, rot, "the registry has no source "+rot.Source)
+		return r.giveUp(s, rot, fmt.Sprintf("the registry has no source %q", rot.Source))
 	}
 	return err
 }
