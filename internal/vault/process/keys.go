@@ -161,20 +161,18 @@ func notMade(err error) error {
 // mayRetire refuses a user who may not deactivate or delete a key: a new one could then not be taken back, and the old
 // one would stay. IAM checks what a user may do before it looks for the key.
 func (e *errand) mayRetire(ctx context.Context, sign exchange.Keys) error {
-	for verb, try := range map[string]func() error{
-		"iam:UpdateAccessKey": func() error { return e.sts.SetKeyStatus(ctx, sign, e.Endpoint, docKey, false) },
-		"iam:DeleteAccessKey": func() error { return e.sts.DeleteKey(ctx, sign, e.Endpoint, docKey) },
-	} {
-		switch err := try(); {
-		case err == nil, errors.Is(err, exchange.ErrNotThere):
-		case fault.Is(err, fault.Denied):
-			return fault.New(fault.Denied, "the user of source %q may not call %s, so the old key could not be removed; "+
-				"nothing was changed: %w", e.Source, verb, err).WithHint("broker policy self-service")
-		default:
-			return err
-		}
+	action, err := "iam:UpdateAccessKey", e.sts.SetKeyStatus(ctx, sign, e.Endpoint, docKey, false)
+	if err == nil || errors.Is(err, exchange.ErrNotThere) {
+		action, err = "iam:DeleteAccessKey", e.sts.DeleteKey(ctx, sign, e.Endpoint, docKey)
 	}
-	return nil
+	switch {
+	case err == nil, errors.Is(err, exchange.ErrNotThere):
+		return nil
+	case fault.Is(err, fault.Denied):
+		return fault.New(fault.Denied, "the user of source %q may not call %s, so the old key could not be removed; "+
+			"nothing was changed: %w", e.Source, action, err).WithHint("broker policy self-service")
+	}
+	return err
 }
 
 // storeSecond stores a key beside the one in use, and reads it back. It leaves time to delete the key if the keyring
