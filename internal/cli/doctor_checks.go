@@ -276,7 +276,8 @@ func (x *examination) checkRotation(context.Context) (found []finding) {
 			if r.Error != "" {
 				text += ": " + r.Error
 			}
-			found = append(found, finding{Level: bad, Text: text, Command: fault.Hintf("broker rotate %s --resume", r.Source)})
+			found = append(found, finding{Level: bad, Text: text,
+				Command: cmp.Or(r.Hint, fault.Hintf("broker rotate %s --resume", r.Source))})
 		default:
 			found = append(found, finding{Level: fine, Text: fmt.Sprintf("source %q: %s", r.Source, r.State)})
 		}

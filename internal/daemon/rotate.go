@@ -115,10 +115,7 @@ func (d *Daemon) rotationStatus(status *wire.Status) {
 			r.DeleteAt = &p.DeleteAt
 		}
 		if p.Err != nil {
-			r.Error = fault.Line(p.Err.Error())
-			if hint := fault.Of(p.Err).Hint; hint != "" {
-				r.Error += "; run: " + hint.Shown()
-			}
+			r.Error, r.Hint = fault.Line(p.Err.Error()), fault.Of(p.Err).Hint
 		}
 		status.Rotations = append(status.Rotations, r)
 	}
