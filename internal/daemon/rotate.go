@@ -189,7 +189,9 @@ func (r *rotating) Keys(ctx context.Context) (rotate.Keys, error) {
 	if err != nil {
 		return rotate.Keys{}, err
 	}
-	return r.d.Vault.Keys(ctx, sign)
+	keys, err := r.d.Vault.Keys(ctx, sign)
+	keys.Session = sign.With != nil
+	return keys, err
 }
 
 // Create implements rotate.Source.

@@ -35,6 +35,8 @@ type Keys struct {
 	Listed []Key     `json:"listed,omitempty"` // by IAM, which may be some seconds behind
 	Stored []string  `json:"stored,omitempty"` // ids of all keys in the keyring's item, listed or not
 	Now    time.Time `json:"now"`              // by AWS's clock
+	// Session says that an MFA session signs the calls to IAM, so that `broker exec` can make them too.
+	Session bool `json:"-"`
 }
 
 // find returns a listed key.
@@ -248,8 +250,9 @@ func (r *Rotator) look(ctx context.Context, source string, s Source) (old Key, k
 	}
 	old, listed := keys.find(id)
 	if !listed {
-		return Key{}, Keys{}, fault.New(fault.Failed, "AWS lists no key %s for the user of source %q", secret.Tail(id), source).
-			WithHint("broker status")
+		return Key{}, Keys{}, fault.New(fault.Failed, "AWS does not list the key %s of source %q: it is only seconds old, or "+
+			"somebody has deleted it; if it stays so, store another key: %s", secret.Tail(id), source,
+			fault.Hintf("broker remove %s && broker add %s", source, source)).WithHint("broker rotate %s --dry-run", source)
 	}
 	if len(keys.Listed) > 1 {
 		return Key{}, Keys{}, full(source, id, keys)

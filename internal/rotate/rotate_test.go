@@ -224,21 +224,40 @@ type unaudited struct{ *world }
 
 func (*unaudited) Record(string, string, error) error { return fault.New(fault.Failed, "no audit log") }
 
-// TestTwoKeysHint: the hint deletes no key that works, because another machine may have it.
+// TestTwoKeysHint: the hint deletes no key that works, because another machine may have it. Without an MFA session,
+// `broker exec` cannot call IAM.
 func TestTwoKeysHint(t *testing.T) {
-	for active, want := range map[bool]fault.Hint{
-		true:  "broker exec security -- aws iam update-access-key --access-key-id THEIRS --status Inactive",
-		false: "broker exec security -- aws iam delete-access-key --access-key-id THEIRS",
+	for _, tt := range []struct {
+		active, session bool
+		want            fault.Hint
+	}{
+		{true, true, "broker exec security -- aws iam update-access-key --access-key-id THEIRS --status Inactive"},
+		{false, true, "broker exec security -- aws iam delete-access-key --access-key-id THEIRS"},
+		{true, false, "aws iam update-access-key --access-key-id THEIRS --status Inactive --user-name USER"},
+		{false, false, "aws iam delete-access-key --access-key-id THEIRS --user-name USER"},
 	} {
 		w := calm()
-		w.keys["THEIRS"] = &iamKey{Key: Key{ID: "THEIRS", Active: active}, foreign: true}
+		w.keys["THEIRS"] = &iamKey{Key: Key{ID: "THEIRS", Active: tt.active}, foreign: true}
 		w.past = nil
 		w.changed()
-		err := w.rotator().Start(t.Context(), "security", w, time.Hour)
-		if got := fault.Of(err).Hint; got != want {
-			t.Errorf("active %v: %v, hint %s", active, err, got)
+		var s Source = w
+		if tt.session {
+			s = &signedByASession{w}
+		}
+		err := w.rotator().Start(t.Context(), "security", s, time.Hour)
+		if got := fault.Of(err).Hint; got != tt.want {
+			t.Errorf("active %v: %v, hint %s", tt.active, err, got)
 		}
 	}
+}
+
+// signedByASession is a world in which an MFA session signs the calls to IAM.
+type signedByASession struct{ *world }
+
+func (s *signedByASession) Keys(ctx context.Context) (Keys, error) {
+	keys, err := s.world.Keys(ctx)
+	keys.Session = true
+	return keys, err
 }
 
 // unanswered is a world in which no answer to Create arrives.

@@ -453,11 +453,15 @@ func full(source, inUse string, keys Keys) error {
 			spare = key
 		}
 	}
-	todo, hint := "delete the one that nobody uses",
-		fault.Hintf("broker exec %s -- aws iam delete-access-key --access-key-id %s", source, spare.ID)
+	todo, call := "delete the one that nobody uses", fault.Hintf("delete-access-key --access-key-id %s", spare.ID)
 	if spare.Active {
-		todo, hint = "deactivate the one that nobody uses, and delete it when nothing misses it",
-			fault.Hintf("broker exec %s -- aws iam update-access-key --access-key-id %s --status Inactive", source, spare.ID)
+		todo = "deactivate the one that nobody uses, and delete it when nothing misses it"
+		call = fault.Hintf("update-access-key --access-key-id %s --status Inactive", spare.ID)
+	}
+	hint := fault.Hintf("broker exec %s -- aws iam %s", source, call)
+	if !keys.Session {
+		todo += "; without an MFA session, an administrator has to do that"
+		hint = fault.Hintf("aws iam %s --user-name USER", call)
 	}
 	return fault.New(fault.Failed, "AWS allows two keys for a user, and the user of source %q has two: %s; "+
 		"nothing was changed; %s", source, strings.Join(lines, "; "), todo).WithHint("%s", hint)
