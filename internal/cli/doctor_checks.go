@@ -184,14 +184,10 @@ func (x *examination) readableSecrets() (found []finding) {
 
 // checkPlainKeys reports the long-lived keys in the AWS files.
 func (x *examination) checkPlainKeys(context.Context) (found []finding) {
-	keys, _, err := profiles.PlainKeys(x.files())
-	switch {
-	case err != nil && x.err != nil: // checkFiles has reported it
-		return []finding{{Level: risky, Text: unchecked + "the AWS files hold no long-lived key"}}
-	case err != nil:
-		return []finding{failed(bad, err)}
+	if x.plainErr != nil && x.err == nil { // otherwise checkFiles reports it
+		return []finding{failed(bad, x.plainErr)}
 	}
-	for _, key := range keys {
+	for _, key := range x.plain {
 		text := fmt.Sprintf("key %s of profile %s is in plain text: %s", secret.Tail(key.AccessKeyID), key.Profile, key.Origin)
 		if key.Profile == "default" {
 			text += "; each tool that names no profile uses it"
@@ -419,8 +415,7 @@ func (x *examination) notAsked(name, text string) finding {
 
 // hasPlainKey reports whether import can take the key of a profile out of the AWS files.
 func (x *examination) hasPlainKey(name string) bool {
-	keys, _, err := profiles.PlainKeys(x.files())
-	return err == nil && slices.ContainsFunc(keys, func(key profiles.Plain) bool { return key.Profile == name })
+	return slices.ContainsFunc(x.plain, func(key profiles.Plain) bool { return key.Profile == name })
 }
 
 // canLink reports whether link changes a profile. It refuses one that the AWS files and the registry define
