@@ -24,11 +24,11 @@ func (p *program) doctorCommand() *cli.Command {
 			"broker doctor --fix\n" +
 			"broker doctor --deep --json",
 		Description: "Checks files, keys, profiles, the keyring, the daemon, the programs and the audit log. It works while\n" +
-			"Broker is locked, starts no daemon, calls no AWS service and prints no secret. It ends with exit code 1 if\n" +
-			"there is an error; a warning is not an error.",
+			"Broker is locked, starts no daemon, calls no AWS service without --deep, and prints no secret. It ends with\n" +
+			"exit code 1 if there is an error; a warning is not an error.",
 		Flags: []cli.Flag{
 			jsonFlag(),
-			&cli.BoolFlag{Name: "deep", Usage: "also look for keys in shell history, startup files of shells and .env files"},
+			&cli.BoolFlag{Name: "deep", Usage: "also look for keys in shell history, startup files of shells and .env files, and ask AWS for second keys"},
 			&cli.BoolFlag{Name: "fix", Usage: "after asking, run the printed commands that are safe: permissions, links, the daemon"},
 			&cli.BoolFlag{Name: "yes", Usage: "with --fix: do not ask"},
 		},
@@ -102,6 +102,7 @@ var checks = []struct {
 	{"keys", "this shell sets no variable that overrides a profile", needsSettings, (*examination).checkShell},
 	{"keys", "each source has an MFA device", needsProfiles, (*examination).checkSources},
 	{"keys", "no key is older than max_age, and no rotation has stopped", needsSettings, (*examination).checkRotation},
+	{"keys", "", needsSettings, (*examination).checkKeysInAWS},
 	{"keys", "no key is in shell history, startup files or .env files", needsNothing, (*examination).checkDeep},
 	{"profiles", "the profiles and sources in the registry can be used", needsProfiles, (*examination).checkProfiles},
 	{"profiles", "AWS tools ask this Broker for each linked profile", needsProfiles, (*examination).checkLinked},
@@ -127,7 +128,7 @@ func (p *program) examine(ctx context.Context, deep bool) *examination {
 	for _, c := range checks {
 		found := c.check(x, ctx)
 		switch {
-		case x.lacks(c.need):
+		case x.lacks(c.need) && c.well != "":
 			missed = append(missed, c.well)
 		case len(found) == 0 && c.well != "":
 			found = []finding{{Level: fine, Text: c.well}}

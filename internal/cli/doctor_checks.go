@@ -283,8 +283,40 @@ func (x *examination) checkRotation(context.Context) (found []finding) {
 	}
 	for _, old := range x.set.OldKeys(time.Now()) {
 		if !pending[old.Source] {
-			found = append(found, finding{Level: risky, Command: fault.Hintf("broker rotate %s", old.Source),
-				Text: fmt.Sprintf("the key of source %q is %d days old (max_age = %dd)", old.Source, old.Days, old.Most)})
+			found = append(found, tooOld(old))
+		}
+	}
+	return found
+}
+
+func tooOld(key profiles.OldKey) finding {
+	return finding{Level: risky, Command: fault.Hintf("broker rotate %s", key.Source),
+		Text: fmt.Sprintf("the key of source %q is %d days old (max_age = %dd)", key.Source, key.Days, key.Most)}
+}
+
+// checkKeysInAWS asks IAM for the keys of each source, and nobody for a code. It reports a second key, and a key that
+// is older than max_age, although the registry does not say when it was created.
+func (x *examination) checkKeysInAWS(ctx context.Context) (found []finding) {
+	if !x.deep || x.err != nil {
+		return nil
+	}
+	daemon := x.client
+	daemon.NoStart = true
+	for _, source := range x.set.Sources() {
+		if source.CheckIAM() != nil {
+			continue
+		}
+		resp, err := daemon.Do(ctx, wire.Request{Verb: wire.Rotate, Profile: source.Name,
+			Rotation: &wire.Rotation{Step: wire.RotateLook}})
+		old, is := x.settings.OldKey(source.Name, resp.KeyCreated, time.Now())
+		switch {
+		case fault.Is(err, fault.Failed):
+			found = append(found, finding{Level: risky, Text: err.Error(), Command: fault.Of(err).Hint})
+		case err != nil:
+			found = append(found, finding{Level: fine, Command: fault.Of(err).Hint,
+				Text: fmt.Sprintf("the keys in AWS of source %q are not checked: %v", source.Name, err)})
+		case is && source.KeyCreated.IsZero(): // checkRotation reports the others
+			found = append(found, tooOld(old))
 		}
 	}
 	return found

@@ -47,6 +47,7 @@ func (d *Daemon) rotate(ctx context.Context, c call) error {
 	}
 	grace := time.Duration(c.req.Rotation.Grace) * time.Second
 	var lines []string
+	var created time.Time
 	var err error
 	step := c.req.Rotation.Step
 	if step == wire.RotateStart && c.req.Rotation.Again && d.rotator.Begun(name) {
@@ -61,8 +62,11 @@ func (d *Daemon) rotate(ctx context.Context, c call) error {
 		err = d.rotator.Resume(ctx, name, s)
 	case wire.RotateUndo:
 		err = d.rotator.Undo(ctx, name, s)
-	case wire.RotatePlan:
-		lines, err = d.rotator.Plan(ctx, name, s, inDays(grace))
+	case wire.RotatePlan, wire.RotateLook:
+		if step == wire.RotateLook {
+			s.by = nil
+		}
+		lines, created, err = d.rotator.Plan(ctx, name, s, inDays(grace))
 	default:
 		err = fault.New(fault.Usage, "this daemon does not know that step of a rotation").WithHint("broker service restart")
 	}
@@ -76,7 +80,7 @@ func (d *Daemon) rotate(ctx context.Context, c call) error {
 		}
 		lines = []string{state}
 	}
-	return c.reply(wire.Response{Lines: lines})
+	return c.reply(wire.Response{Lines: lines, KeyCreated: created})
 }
 
 // inDays formats a grace period. From two days on it is in days, as people write it.

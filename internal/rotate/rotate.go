@@ -260,24 +260,25 @@ func (r *Rotator) look(ctx context.Context, source string, s Source) (old Key, k
 	return old, keys, nil
 }
 
-// Plan says in lines for people what Start would do. It changes nothing.
-func (r *Rotator) Plan(ctx context.Context, source string, s Source, grace string) ([]string, error) {
+// Plan says in lines for people what Start would do, and when the key in use was created, unless a rotation has begun.
+// It changes nothing.
+func (r *Rotator) Plan(ctx context.Context, source string, s Source, grace string) ([]string, time.Time, error) {
 	switch rot, err := r.records.get(source); {
 	case err == nil:
-		return []string{rot.state()}, nil
+		return []string{rot.state()}, time.Time{}, nil
 	case !errors.Is(err, errNone):
-		return nil, err
+		return nil, time.Time{}, err
 	}
 	old, _, err := r.look(ctx, source, s)
 	if err != nil {
-		return nil, err
+		return nil, time.Time{}, err
 	}
 	lines := []string{"key " + Describe(old, old.ID)}
 	if line := otherUse(old); line != "" {
 		lines = append(lines, line+"; deactivating it needs --yes")
 	}
 	return append(lines, "Broker would create a second key, wait until AWS knows it, use it, deactivate the old key, and "+
-		"delete the old key after "+grace), nil
+		"delete the old key after "+grace), old.Created, nil
 }
 
 // State says where the rotation of a source is, in a line for people.

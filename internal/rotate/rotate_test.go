@@ -306,7 +306,7 @@ func (*sourceless) InUse() (string, error) { return "", fault.New(fault.NotFound
 // TestPlanChangesNothing: a dry run makes no change, and shows the key and the grace period.
 func TestPlanChangesNothing(t *testing.T) {
 	w := calm()
-	lines, err := w.rotator().Plan(t.Context(), "security", w, "24h")
+	lines, _, err := w.rotator().Plan(t.Context(), "security", w, "24h")
 	if err != nil || len(lines) != 2 || !strings.Contains(lines[0], "OLD (created ") || !strings.Contains(lines[1], "24h") ||
 		w.record != nil || len(w.keys) != 1 {
 		t.Errorf("got %q, %v", lines, err)
@@ -442,7 +442,7 @@ func TestLastUseNotTold(t *testing.T) {
 	w.changed()
 	w.asked = false
 	r := w.rotator()
-	lines, err := r.Plan(t.Context(), "security", w, "7d")
+	lines, _, err := r.Plan(t.Context(), "security", w, "7d")
 	if err != nil || !strings.Contains(lines[0], "last use unknown") {
 		t.Errorf("plan %q, %v", lines, err)
 	}
