@@ -447,7 +447,7 @@ func TestLastUseNotTold(t *testing.T) {
 		t.Errorf("plan %q, %v", lines, err)
 	}
 	err = r.Start(t.Context(), "security", w, time.Hour)
-	if !fault.Is(err, fault.NotConfirmed) || !strings.Contains(err.Error(), "AWS does not tell") || w.made != 0 {
+	if !fault.Is(err, fault.NotConfirmed) || !strings.Contains(err.Error(), "AWS does not say") || w.made != 0 {
 		t.Fatalf("got %v, made %d", err, w.made)
 	}
 	w.asked = true

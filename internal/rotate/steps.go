@@ -152,14 +152,12 @@ func (r *Rotator) newKey(ctx context.Context, s Source, rot *rotation) (Keys, st
 		err = r.create(ctx, s, rot, keys)
 		switch {
 		case err == nil:
-		case errors.Is(err, ErrLimit) && !unclear:
-			return Keys{}, "", r.unchanged(rot, full(rot.Source, rot.Old, keys))
-		case (errors.Is(err, ErrLimit) || made(err)) && r.clock.Now().Before(deadline):
+		case (unclear && errors.Is(err, ErrLimit) || mayHaveMade(err)) && r.clock.Now().Before(deadline):
 			s.Tell("it is not clear whether AWS made a key; looking for it")
 			if err := r.clock.Wait(ctx, pause); err != nil {
 				return Keys{}, "", err
 			}
-		case errors.Is(err, ErrLimit): // if a key had been lost, IAM would list it by now
+		case errors.Is(err, ErrLimit): // no key was lost, or IAM would list it by now
 			return Keys{}, "", r.unchanged(rot, full(rot.Source, rot.Old, keys))
 		case rot.Asked.IsZero():
 			return Keys{}, "", r.unchanged(rot, err)
@@ -206,8 +204,8 @@ func (r *Rotator) create(ctx context.Context, s Source, rot *rotation, keys Keys
 	return err
 }
 
-// made reports whether a failed Create may have made a key whose secret nobody has.
-func made(err error) bool {
+// mayHaveMade reports whether a failed Create may have made a key whose secret nobody has.
+func mayHaveMade(err error) bool {
 	switch fault.Of(err).Kind {
 	case fault.Network, fault.BadAnswer:
 		return !errors.Is(err, ErrNotMade)
@@ -427,7 +425,7 @@ func (k Key) UsedElsewhere() bool {
 func otherUse(key Key) string {
 	switch {
 	case key.Untold:
-		return fmt.Sprintf("AWS does not tell when the key %s was last used, so another machine or program may use it",
+		return fmt.Sprintf("AWS does not say when the key %s was last used, so another machine or program may use it",
 			secret.Tail(key.ID))
 	case !key.UsedElsewhere():
 		return ""

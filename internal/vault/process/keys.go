@@ -223,25 +223,26 @@ func (e *errand) tryKey(ctx context.Context, r ring) (*answer, error) {
 	return &answer{}, err
 }
 
-// refuseInUse returns an error if the key to change is the one in use: by the request, or by the registry of the item.
-// Any program of the user can start this process, and must not be able to delete the key that works.
-func (e *errand) refuseInUse(it item) error {
+// spare reads the item, and refuses if the key to change is the one in use: by the request, or by the registry of the
+// item. Any program of the user can start this process, and must not be able to delete the key that works.
+func (e *errand) spare(ctx context.Context, r ring) (item, error) {
+	it, err := e.inUse(ctx, r)
+	if err != nil {
+		return it, err
+	}
 	inUse := e.Key == "" || e.Key == e.KeyID
 	if set, err := e.store.Load(profiles.Files{Registry: it.belongs.known().Registry}); err == nil {
 		source, _ := set.Source(e.Source)
 		inUse = inUse || source.AccessKeyID == e.Key
 	}
 	if inUse {
-		return fault.New(fault.Internal, "the key to change is the one in use")
+		return it, fault.New(fault.Internal, "the key to change is the one in use")
 	}
-	return nil
+	return it, nil
 }
 
 func (e *errand) keyStatus(ctx context.Context, r ring) (*answer, error) {
-	it, err := e.inUse(ctx, r)
-	if err == nil {
-		err = e.refuseInUse(it)
-	}
+	it, err := e.spare(ctx, r)
 	if err != nil {
 		return nil, err
 	}
@@ -253,10 +254,7 @@ func (e *errand) keyStatus(ctx context.Context, r ring) (*answer, error) {
 }
 
 func (e *errand) deleteKey(ctx context.Context, r ring) (*answer, error) {
-	it, err := e.inUse(ctx, r)
-	if err == nil {
-		err = e.refuseInUse(it)
-	}
+	it, err := e.spare(ctx, r)
 	if err != nil {
 		return nil, err
 	}
@@ -268,10 +266,7 @@ func (e *errand) deleteKey(ctx context.Context, r ring) (*answer, error) {
 }
 
 func (e *errand) forgetKey(ctx context.Context, r ring) (*answer, error) {
-	it, err := e.inUse(ctx, r)
-	if err == nil {
-		err = e.refuseInUse(it)
-	}
+	it, err := e.spare(ctx, r)
 	if err != nil || it.Second.AccessKeyID != e.Key {
 		return &answer{}, err
 	}
