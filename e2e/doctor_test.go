@@ -156,7 +156,7 @@ func TestDoctorMendsLong(t *testing.T) {
 			env: []string{"AWS_ENDPOINT_URL=http://127.0.0.1:9"}},
 		{name: "a route of the shell", level: "warning", text: `your shell has NO_PROXY=example\.com`,
 			env: []string{"NO_PROXY=example.com"}},
-		{name: "a source without a device", level: "warning", text: `source plain has no MFA device`,
+		{name: "a source without a device", level: "warning", text: `source "plain" has no MFA device`,
 			provoke: func() {
 				appendTo(h.registry(), "[source plain]\naccess_key_id = AKIADEMOPAULFAKE3333\n")
 				appendTo(h.awsConfig(), "[profile plain-role]\nrole_arn = "+devRole+"\nsource_profile = plain\n"+
@@ -207,14 +207,14 @@ func TestDoctorMendsLong(t *testing.T) {
 				}
 			}},
 
-		{name: "a rotation that has stopped", level: "error", text: `rotation of the key of source security has stopped`,
+		{name: "a rotation that has stopped", level: "error", text: `rotation of the key of source "security" has stopped`,
 			provoke: func() {
 				must(t, h.sim.fault(`{"kind":"error","action":"UpdateAccessKey","code":"AccessDenied","message":"no","status":403,"skip":1,"times":1}`))
 				if r := h.run("broker", "rotate", "security", "--grace", "0"); r.code == 0 {
 					t.Fatal(r)
 				}
 			}},
-		{name: "an old key", level: "warning", text: `the key of source security is \d+ days old \(max_age = 90d\)`,
+		{name: "an old key", level: "warning", text: `the key of source "security" is \d+ days old \(max_age = 90d\)`,
 			provoke: func() {
 				h.ok(t, "broker", "config", "set", "max_age", "90d")
 				src, err := os.ReadFile(h.registry())

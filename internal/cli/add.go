@@ -158,7 +158,7 @@ func sameKey(known profiles.Source, id string) error {
 	if known.Name == "" || known.AccessKeyID == id {
 		return nil
 	}
-	return fault.New(fault.Failed, "source %s holds the key %s already; a key is never overwritten", known.Name,
+	return fault.New(fault.Failed, "source %q holds the key %s already; a key is never overwritten", known.Name,
 		secret.Tail(known.AccessKeyID)).
 		WithHint("broker remove %s", known.Name)
 }

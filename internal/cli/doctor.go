@@ -24,11 +24,11 @@ func (p *program) doctorCommand() *cli.Command {
 			"broker doctor --fix\n" +
 			"broker doctor --deep --json",
 		Description: "Checks files, keys, profiles, the keyring, the daemon, the programs and the audit log. It works while\n" +
-			"Broker is locked, starts no daemon, calls no AWS service and prints no secret. It ends with exit code 1 if\n" +
-			"there is an error; a warning is not an error.",
+			"Broker is locked, starts no daemon, calls no AWS service without --deep, and prints no secret. It ends with\n" +
+			"exit code 1 if there is an error; a warning is not an error.",
 		Flags: []cli.Flag{
 			jsonFlag(),
-			&cli.BoolFlag{Name: "deep", Usage: "also look for keys in shell history, startup files of shells and .env files"},
+			&cli.BoolFlag{Name: "deep", Usage: "also look for keys in shell history, startup files of shells and .env files, and ask AWS for second keys"},
 			&cli.BoolFlag{Name: "fix", Usage: "after asking, run the printed commands that are safe: permissions, links, the daemon"},
 			&cli.BoolFlag{Name: "yes", Usage: "with --fix: do not ask"},
 		},
@@ -72,6 +72,8 @@ type examination struct {
 	set       *profiles.Set // nil if the files cannot be read
 	settings  profiles.Settings
 	err       error // why the files cannot be read
+	plain     []profiles.Plain
+	plainErr  error // why the AWS files cannot be read
 	status    wire.Status
 	statusErr error
 	findings  []finding
@@ -82,11 +84,13 @@ type need int
 
 const (
 	needsNothing  need = iota
+	needsPlain         // x.plain
 	needsProfiles      // x.set
 	needsSettings      // x.set and x.settings
 )
 
-// checks lists all checks. If one finds nothing, well is printed, unless what it needs cannot be read.
+// checks lists all checks. If one finds nothing, well is printed as ok, or as not checked if what it needs cannot be
+// read.
 var checks = []struct {
 	group, well string
 	need        need
@@ -94,10 +98,11 @@ var checks = []struct {
 }{
 	{"files", "the registry and the AWS files can be read", needsNothing, (*examination).checkFiles},
 	{"files", "only you can change Broker's files, and only you can read secrets", needsNothing, (*examination).checkPermissions},
-	{"keys", "the AWS files hold no long-lived key", needsNothing, (*examination).checkPlainKeys},
+	{"keys", "the AWS files hold no long-lived key", needsPlain, (*examination).checkPlainKeys},
 	{"keys", "this shell sets no variable that overrides a profile", needsSettings, (*examination).checkShell},
 	{"keys", "each source has an MFA device", needsProfiles, (*examination).checkSources},
 	{"keys", "no key is older than max_age, and no rotation has stopped", needsSettings, (*examination).checkRotation},
+	{"keys", "", needsSettings, (*examination).checkKeysInAWS},
 	{"keys", "no key is in shell history, startup files or .env files", needsNothing, (*examination).checkDeep},
 	{"profiles", "the profiles and sources in the registry can be used", needsProfiles, (*examination).checkProfiles},
 	{"profiles", "AWS tools ask this Broker for each linked profile", needsProfiles, (*examination).checkLinked},
@@ -117,12 +122,14 @@ func (p *program) examine(ctx context.Context, deep bool) *examination {
 	if x.set, x.err = new(profiles.Store).Load(p.files()); x.err == nil {
 		x.settings, x.err = x.set.Settings()
 	}
+	x.plain, _, x.plainErr = profiles.PlainKeys(p.files())
 	x.status, x.statusErr = p.client.Status(ctx)
+	var missed []string
 	for _, c := range checks {
 		found := c.check(x, ctx)
 		switch {
-		case x.lacks(c.need):
-			found = append(found, finding{Level: risky, Text: unchecked + c.well})
+		case x.lacks(c.need) && c.well != "":
+			missed = append(missed, c.well)
 		case len(found) == 0 && c.well != "":
 			found = []finding{{Level: fine, Text: c.well}}
 		}
@@ -137,15 +144,18 @@ func (p *program) examine(ctx context.Context, deep bool) *examination {
 			x.findings = append(x.findings, f)
 		}
 	}
+	if len(missed) > 0 {
+		x.findings = append(x.findings, finding{Group: "not checked", Level: risky,
+			Text: "until the error in files is fixed: " + strings.Join(missed, "; ")})
+	}
 	return x
 }
-
-// unchecked is the start of a finding that replaces what is printed if all is well.
-const unchecked = "not checked until the error in files is fixed: "
 
 // lacks reports whether what a check needs could not be read. checkFiles reports why.
 func (x *examination) lacks(what need) bool {
 	switch what {
+	case needsPlain:
+		return x.plainErr != nil && x.err != nil
 	case needsProfiles:
 		return x.set == nil
 	case needsSettings:

@@ -184,14 +184,10 @@ func (x *examination) readableSecrets() (found []finding) {
 
 // checkPlainKeys reports the long-lived keys in the AWS files.
 func (x *examination) checkPlainKeys(context.Context) (found []finding) {
-	keys, _, err := profiles.PlainKeys(x.files())
-	switch {
-	case err != nil && x.err != nil: // checkFiles has reported it
-		return []finding{{Level: risky, Text: unchecked + "the AWS files hold no long-lived key"}}
-	case err != nil:
-		return []finding{failed(bad, err)}
+	if x.plainErr != nil && x.err == nil { // otherwise checkFiles reports it
+		return []finding{failed(bad, x.plainErr)}
 	}
-	for _, key := range keys {
+	for _, key := range x.plain {
 		text := fmt.Sprintf("key %s of profile %s is in plain text: %s", secret.Tail(key.AccessKeyID), key.Profile, key.Origin)
 		if key.Profile == "default" {
 			text += "; each tool that names no profile uses it"
@@ -270,15 +266,16 @@ func (x *examination) checkRotation(context.Context) (found []finding) {
 		pending[r.Source] = true
 		switch {
 		case r.Running:
-			found = append(found, finding{Level: fine, Text: "the key of source " + r.Source + " is being replaced now"})
+			found = append(found, finding{Level: fine, Text: fmt.Sprintf("the key of source %q is being replaced now", r.Source)})
 		case r.Error != "" || r.DeleteAt == nil:
-			text := "the rotation of the key of source " + r.Source + " has stopped"
+			text := fmt.Sprintf("the rotation of the key of source %q has stopped", r.Source)
 			if r.Error != "" {
 				text += ": " + r.Error
 			}
-			found = append(found, finding{Level: bad, Text: text, Command: fault.Hintf("broker rotate %s --resume", r.Source)})
+			found = append(found, finding{Level: bad, Text: text,
+				Command: cmp.Or(r.Hint, fault.Hintf("broker rotate %s --resume", r.Source))})
 		default:
-			found = append(found, finding{Level: fine, Text: "source " + r.Source + ": " + r.State})
+			found = append(found, finding{Level: fine, Text: fmt.Sprintf("source %q: %s", r.Source, r.State)})
 		}
 	}
 	if x.set == nil {
@@ -286,8 +283,40 @@ func (x *examination) checkRotation(context.Context) (found []finding) {
 	}
 	for _, old := range x.set.OldKeys(time.Now()) {
 		if !pending[old.Source] {
-			found = append(found, finding{Level: risky, Command: fault.Hintf("broker rotate %s", old.Source),
-				Text: fmt.Sprintf("the key of source %s is %d days old (max_age = %dd)", old.Source, old.Days, old.Most)})
+			found = append(found, tooOld(old))
+		}
+	}
+	return found
+}
+
+func tooOld(key profiles.OldKey) finding {
+	return finding{Level: risky, Command: fault.Hintf("broker rotate %s", key.Source),
+		Text: fmt.Sprintf("the key of source %q is %d days old (max_age = %dd)", key.Source, key.Days, key.Most)}
+}
+
+// checkKeysInAWS asks IAM for the keys of each source, and nobody for a code. It reports a second key, and a key that
+// is older than max_age, although the registry does not say when it was created.
+func (x *examination) checkKeysInAWS(ctx context.Context) (found []finding) {
+	if !x.deep || x.err != nil {
+		return nil
+	}
+	daemon := x.client
+	daemon.NoStart = true
+	for _, source := range x.set.Sources() {
+		if source.CheckIAM() != nil {
+			continue
+		}
+		resp, err := daemon.Do(ctx, wire.Request{Verb: wire.Rotate, Profile: source.Name,
+			Rotation: &wire.Rotation{Step: wire.RotateLook}})
+		old, is := x.settings.OldKey(source.Name, resp.KeyCreated, time.Now())
+		switch {
+		case fault.Is(err, fault.Failed):
+			found = append(found, finding{Level: risky, Text: err.Error(), Command: fault.Of(err).Hint})
+		case err != nil:
+			found = append(found, finding{Level: fine, Command: fault.Of(err).Hint,
+				Text: fmt.Sprintf("the keys in AWS of source %q are not checked: %v", source.Name, err)})
+		case is && source.KeyCreated.IsZero(): // checkRotation reports the others
+			found = append(found, tooOld(old))
 		}
 	}
 	return found
@@ -418,8 +447,7 @@ func (x *examination) notAsked(name, text string) finding {
 
 // hasPlainKey reports whether import can take the key of a profile out of the AWS files.
 func (x *examination) hasPlainKey(name string) bool {
-	keys, _, err := profiles.PlainKeys(x.files())
-	return err == nil && slices.ContainsFunc(keys, func(key profiles.Plain) bool { return key.Profile == name })
+	return slices.ContainsFunc(x.plain, func(key profiles.Plain) bool { return key.Profile == name })
 }
 
 // canLink reports whether link changes a profile. It refuses one that the AWS files and the registry define

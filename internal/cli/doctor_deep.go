@@ -48,7 +48,7 @@ var (
 func (x *examination) checkDeep(ctx context.Context) (found []finding) {
 	home, err := os.UserHomeDir()
 	if !x.deep || err != nil {
-		return []finding{{Level: fine, Text: "shell history, startup files and .env files were not read",
+		return []finding{{Level: fine, Text: "shell history, startup files and .env files were not read, and AWS was not asked for second keys",
 			Command: fault.Hintf("broker doctor --deep")}}
 	}
 	var paths []string

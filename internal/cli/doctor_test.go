@@ -2,11 +2,16 @@ package cli
 
 import (
 	"context"
+	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"testing"
+	"time"
 
 	"broker/internal/fault"
+	"broker/internal/profiles"
+	"broker/internal/wire"
 )
 
 // TestFixTakesNoShellText: --fix runs a program with arguments, and nothing that only a shell would read.
@@ -30,6 +35,47 @@ func TestFixTakesNoShellText(t *testing.T) {
 	} {
 		if got := isChmod(command); got != want {
 			t.Errorf("isChmod(%q) = %v", command, got)
+		}
+	}
+}
+
+// TestKeysInAWS: --deep reports a second key, and an old key whose day is not in the registry. What it cannot know is
+// not called fine.
+func TestKeysInAWS(t *testing.T) {
+	registry := filepath.Join(t.TempDir(), "config")
+	if err := os.WriteFile(registry, []byte("[settings]\nmax_age = 90d\n[source security]\n"+
+		"access_key_id = AKIAIOSFODNN7EXAMPLE\n[source ceph]\naccess_key_id = AKIAIOSFODNN7EXAMPLE\n"+
+		"endpoint_url = https://ceph.example\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	two := fault.New(fault.Failed, "the user has two").WithHint("aws iam delete-access-key")
+	for _, tt := range []struct {
+		answer any
+		want   []finding
+	}{
+		{wire.Response{KeyCreated: time.Now()}, nil},
+		{wire.Response{KeyCreated: time.Now().Add(-100 * 24 * time.Hour)}, []finding{{Level: risky,
+			Text: `the key of source "security" is 100 days old (max_age = 90d)`, Command: "broker rotate security"}}},
+		{wire.Response{Err: two}, []finding{{Level: risky, Text: "the user has two", Command: "aws iam delete-access-key"}}},
+		{wire.Response{Err: fault.New(fault.Locked, "locked").WithHint("broker unlock")}, []finding{{Level: fine,
+			Text: `the keys in AWS of source "security" are not checked: locked`, Command: "broker unlock"}}},
+	} {
+		daemon := &scripted{answers: []any{tt.answer}}
+		x := &examination{program: new(program), deep: true}
+		x.client.Transport = daemon.carry
+		var err error
+		if x.set, err = new(profiles.Store).Load(profiles.Files{Registry: registry}); err != nil {
+			t.Fatal(err)
+		}
+		if x.settings, err = x.set.Settings(); err != nil {
+			t.Fatal(err)
+		}
+		if got := x.checkKeysInAWS(t.Context()); !slices.Equal(got, tt.want) {
+			t.Errorf("got %+v, want %+v", got, tt.want)
+		}
+		x.deep = false
+		if got := x.checkKeysInAWS(t.Context()); got != nil || daemon.verbs() != "rotate security" {
+			t.Errorf("without --deep: %+v; asked %s", got, daemon.verbs())
 		}
 	}
 }

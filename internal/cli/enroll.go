@@ -81,12 +81,11 @@ func (p *program) mfaEnroll(c *cli.Context, replace bool) error {
 	}
 	n.Source, n.KeyID, n.Endpoint = name, source.AccessKeyID, source.Endpoint.Replaced(settings.STSEndpoint)
 	if source.NoSession {
-		return fault.New(fault.Usage, "source %s has session = none, so no session would prove the new device", name).
+		return fault.New(fault.Usage, "source %q has session = none, so no session would prove the new device", name).
 			WithHint("broker mfa set %s --serial ARN", name)
 	}
-	if n.Endpoint.URL != "" && settings.STSEndpoint == "" {
-		return fault.New(fault.Usage, "source %s signs in at %s, which need not have AWS's IAM", name, n.Endpoint.URL).
-			WithHint("broker mfa set %s --serial ARN", name)
+	if err := source.CheckIAM(); err != nil {
+		return fault.Of(err).WithHint("broker mfa set %s --serial ARN", name)
 	}
 	if n.ring, err = p.openKeyring(ctx, set); err != nil {
 		return err
@@ -102,10 +101,10 @@ func (p *program) mfaEnroll(c *cli.Context, replace bool) error {
 	named := info.Enrolling != "" && info.Enrolling == source.MFASerial // an unfinished enrollment is in the registry
 	switch {
 	case !replace && source.MFASerial != "" && !named:
-		return fault.New(fault.Failed, "source %s has the MFA device %s already", name, source.MFASerial).
+		return fault.New(fault.Failed, "source %q has the MFA device %s already", name, source.MFASerial).
 			WithHint("broker mfa replace %s", name)
 	case replace && source.MFASerial == "":
-		return fault.New(fault.Failed, "source %s has no MFA device to replace", name).
+		return fault.New(fault.Failed, "source %q has no MFA device to replace", name).
 			WithHint("broker mfa enroll %s", name)
 	case replace:
 		n.again = fault.Hintf("broker mfa replace %s", name)

@@ -148,7 +148,7 @@ func deviceTrouble(set *profiles.Set, source profiles.Source) []trouble {
 	if device := set.DeviceOf(source.Name); device != "" {
 		command = fault.Hintf("broker mfa set %s --serial %s", source.Name, device)
 	}
-	return []trouble{{"source " + source.Name + " has no MFA device; a role that requires one cannot be assumed", command}}
+	return []trouble{{fmt.Sprintf("source %q has no MFA device; a role that requires one cannot be assumed", source.Name), command}}
 }
 
 // bundleTrouble reports a file with CAs that cannot be used.

@@ -243,7 +243,7 @@ func (i *importing) store(ctx context.Context, key found) error {
 		return err
 	}
 	if key.taken.Name != "" {
-		return fault.New(fault.Failed, "source %s holds the key %s, and this one is %s; a key is never overwritten", key.taken.Name, secret.Tail(key.taken.AccessKeyID), secret.Tail(key.AccessKeyID)).
+		return fault.New(fault.Failed, "source %q holds the key %s, and this one is %s; a key is never overwritten", key.taken.Name, secret.Tail(key.taken.AccessKeyID), secret.Tail(key.AccessKeyID)).
 			WithHint("broker remove %s", key.taken.Name)
 	}
 	if err := profiles.CheckKey(key.AccessKeyID, key.Secret, false); err != nil {

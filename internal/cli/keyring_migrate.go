@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -78,7 +79,7 @@ func (p *program) keyringMigrate(c *cli.Context) error {
 	}
 	for _, source := range set.Sources() {
 		if !slices.Contains(copied.Sources, source.Name) {
-			p.warn([]string{"there is no key of source " + source.Name + " in " + from})
+			p.warn([]string{fmt.Sprintf("there is no key of source %q in %s", source.Name, from)})
 		}
 	}
 	if err := p.chooseKeyring(to); err != nil {

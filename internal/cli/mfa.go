@@ -65,7 +65,7 @@ func (p *program) mfaSet(c *cli.Context) error {
 		return fault.New(fault.Usage, "mfa set needs --serial, --seed-stdin or --process").
 			WithHint("broker mfa set %s --serial ARN", name)
 	case serial == "" && source.MFASerial == "":
-		return fault.New(fault.Usage, "source %s has no MFA device yet; give its serial too", name).
+		return fault.New(fault.Usage, "source %q has no MFA device yet; give its serial too", name).
 			WithHint("broker mfa set %s --serial ARN", name)
 	case serial == "":
 		serial = source.MFASerial

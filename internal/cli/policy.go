@@ -43,9 +43,10 @@ func (p *program) policyCommand() *cli.Command {
 				Usage: "print the policy with which users assume their roles",
 				UsageText: "broker policy group\n" +
 					"broker policy group prod 222233334444:team/admin",
-				ArgsUsage: "[PROFILE|ARN|ACCOUNT:ROLE]…",
-				Description: "Without arguments, the policy allows the roles of all profiles. Of a profile with several roles, it allows\n" +
-					"the first: the others are assumed from that role.",
+				ArgsUsage: "[SOURCE|PROFILE|ARN|ACCOUNT:ROLE]…",
+				Description: "Without arguments, the policy allows the roles of all profiles, which must have one source. For a SOURCE,\n" +
+					"it allows those of its profiles. Of a profile with several roles, it allows the first: the others are\n" +
+					"assumed from that role.",
 				Flags:        []cli.Flag{partitionFlag(), formatFlag()},
 				BashComplete: p.completeManyProfiles,
 				Action:       p.policyGroup,
@@ -148,20 +149,23 @@ func (p *program) policyGroup(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	args := c.Args().Slice()
-	if len(args) == 0 {
-		if args, err = p.withRoles(set); err != nil {
+	var roles []string
+	if !c.Args().Present() {
+		if roles, err = p.rolesOf(set, ""); err != nil {
 			return err
 		}
 	}
-	var arns []string
-	for _, arg := range args {
-		role := arg
+	for _, arg := range c.Args().Slice() {
+		named := []string{arg}
 		if !accountStart.MatchString(arg) && !strings.HasPrefix(arg, "arn:") {
-			if role, err = firstRole(set, arg); err != nil {
+			if named, err = p.rolesNamed(set, arg); err != nil {
 				return err
 			}
 		}
+		roles = append(roles, named...)
+	}
+	var arns []string
+	for _, role := range roles {
 		arn, err := policy.RoleARN(of, role)
 		if err != nil {
 			return fault.New(fault.Usage, "%.120q %w", role, err).WithHint("%s --help", typed(c))
@@ -174,10 +178,10 @@ func (p *program) policyGroup(c *cli.Context) error {
 	return p.printPolicy(c)(policy.Group(arns))
 }
 
-// withRoles returns the profiles that lead to a role, all from one source. A profile that is wrong is left out, with a
-// warning.
-func (p *program) withRoles(set *profiles.Set) (names []string, err error) {
-	var source string
+// rolesOf returns the roles that the user of a source assumes for profiles. If the source is empty, all profiles must
+// have one source. A profile that is wrong is left out, with a warning.
+func (p *program) rolesOf(set *profiles.Set, source string) (arns []string, err error) {
+	only := source
 	for _, s := range set.List() {
 		if s.Kind != profiles.KindRole {
 			continue
@@ -187,30 +191,35 @@ func (p *program) withRoles(set *profiles.Set) (names []string, err error) {
 			p.warn([]string{"left out: " + s.Name + ": " + fault.Of(err).Error()})
 			continue
 		}
-		if source != "" && chain.Source.Name != source {
-			return nil, fault.New(fault.Usage, "there are profiles of %s and of %s, whose users may be in different "+
-				"groups", source, chain.Source.Name).WithHint("broker policy group %s", s.Name)
+		switch of := chain.Source.Name; {
+		case only == "":
+			only = of
+		case of == only:
+		case source == "":
+			return nil, fault.New(fault.Usage, "there are profiles of the sources %q and %q, whose users may be in different "+
+				"groups; choose one", only, of).WithHint("broker policy group %s", only)
+		default:
+			continue
 		}
-		source = chain.Source.Name
-		names = append(names, s.Name)
+		arns = append(arns, chain.Roles[0].ARN)
 	}
-	return names, nil
+	return arns, nil
 }
 
-// firstRole returns the role that a profile's user assumes.
-func firstRole(set *profiles.Set, typed string) (string, error) {
+// rolesNamed returns the role that a profile's user assumes, or those of all profiles of a source.
+func (p *program) rolesNamed(set *profiles.Set, typed string) ([]string, error) {
 	name, err := set.Find(typed)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	chain, err := set.Resolve(name)
 	switch {
 	case err != nil:
-		return "", err
-	case len(chain.Roles) == 0:
-		return "", fault.New(fault.Usage, "%s has no role", name).WithHint("broker profiles show %s", name)
+		return nil, err
+	case len(chain.Roles) > 0:
+		return []string{chain.Roles[0].ARN}, nil
 	}
-	return chain.Roles[0].ARN, nil
+	return p.rolesOf(set, chain.Source.Name)
 }
 
 // policyPartition returns the partition of the ARNs that a command writes.

@@ -181,6 +181,9 @@ func (p *program) status(ctx context.Context, asJSON bool) error {
 		if r.Error != "" {
 			state += "; " + r.Error
 		}
+		if hint := r.Hint.Shown(); hint != "" {
+			state += "; " + hint
+		}
 		p.say("rotation  %s: %s", fault.Line(r.Source), fault.Line(state))
 	}
 	p.sayAllowed(status.Allowed)

@@ -53,6 +53,7 @@ func (d *Daemon) rotate(ctx context.Context, c call) error {
 	}
 	grace := time.Duration(seconds) * time.Second
 	var lines []string
+	var created time.Time
 	var err error
 	step := c.req.Rotation.Step
 	if step == wire.RotateStart && c.req.Rotation.Again && d.rotator.Begun(name) {
@@ -67,8 +68,11 @@ func (d *Daemon) rotate(ctx context.Context, c call) error {
 		err = d.rotator.Resume(ctx, name, s)
 	case wire.RotateUndo:
 		err = d.rotator.Undo(ctx, name, s)
-	case wire.RotatePlan:
-		lines, err = d.rotator.Plan(ctx, name, s, inDays(grace))
+	case wire.RotatePlan, wire.RotateLook:
+		if step == wire.RotateLook {
+			s.by = nil
+		}
+		lines, created, err = d.rotator.Plan(ctx, name, s, inDays(grace))
 	default:
 		err = fault.New(fault.Usage, "this daemon does not know that step of a rotation").WithHint("broker service restart")
 	}
@@ -82,7 +86,7 @@ func (d *Daemon) rotate(ctx context.Context, c call) error {
 		}
 		lines = []string{state}
 	}
-	return c.reply(wire.Response{Lines: lines})
+	return c.reply(wire.Response{Lines: lines, KeyCreated: created})
 }
 
 // inDays formats a grace period. From two days on it is in days, as people write it.
@@ -121,10 +125,7 @@ func (d *Daemon) rotationStatus(status *wire.Status) {
 			r.DeleteAt = &p.DeleteAt
 		}
 		if p.Err != nil {
-			r.Error = fault.Line(p.Err.Error())
-			if hint := fault.Of(p.Err).Hint; hint != "" {
-				r.Error += "; run: " + hint.Shown()
-			}
+			r.Error, r.Hint = fault.Line(p.Err.Error()), fault.Of(p.Err).Hint
 		}
 		status.Rotations = append(status.Rotations, r)
 	}
@@ -145,9 +146,8 @@ func (r *rotating) registered() (profiles.Source, error) {
 		return profiles.Source{}, err
 	}
 	if source, ok := set.Source(r.source); ok {
-		if source.Endpoint.Compatible || source.Endpoint.URL != "" {
-			return source, fault.New(fault.Failed, "source %q uses the STS at %s, which is not AWS; its keys cannot be rotated",
-				r.source, fault.Line(source.Endpoint.URL)).WithHint("broker explain %s", r.source)
+		if err := source.CheckIAM(); err != nil {
+			return source, err
 		}
 		if other := set.SharesKey(r.source, source.AccessKeyID); other != "" {
 			return source, fault.New(fault.Failed, "source %q has the same key %s, and would lose it; keep one of the two sources",
@@ -206,7 +206,9 @@ func (r *rotating) Keys(ctx context.Context) (rotate.Keys, error) {
 	if err != nil {
 		return rotate.Keys{}, err
 	}
-	return r.d.Vault.Keys(ctx, sign)
+	keys, err := r.d.Vault.Keys(ctx, sign)
+	keys.Session = sign.With != nil
+	return keys, err
 }
 
 // Create implements rotate.Source.

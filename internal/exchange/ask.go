@@ -4,11 +4,11 @@ import (
 	"cmp"
 	"context"
 	"slices"
-	"strings"
 	"unicode/utf8"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/iam"
+	iamtypes "github.com/aws/aws-sdk-go-v2/service/iam/types"
 	"github.com/aws/aws-sdk-go-v2/service/organizations"
 	"github.com/aws/aws-sdk-go-v2/service/organizations/types"
 
@@ -50,35 +50,32 @@ func (c *Client) Accounts(ctx context.Context, keys Keys, endpoint profiles.Endp
 // listed lists all accounts of an organization.
 func (c *Client) listed(ctx context.Context, keys Keys, endpoint profiles.Endpoint) ([]Account, error) {
 	q := request{verb: "list the accounts of the organization", keys: keys, endpoint: endpoint, service: "Organizations"}
-	var all []Account
-	err := c.pages(ctx, q, func(ctx context.Context, a *attempt, token *string) (*string, error) {
-		out, err := a.organizations().ListAccounts(ctx, &organizations.ListAccountsInput{NextToken: token})
-		if err != nil {
-			return nil, err
-		}
-		if a.look != looksLikeJSON {
-			return nil, a.noAnswer()
-		}
-		for _, found := range out.Accounts {
-			switch id, name := aws.ToString(found.Id), aws.ToString(found.Name); {
-			case !accountSyntax.MatchString(id):
-				return nil, a.badField("Id", id)
-			case len(name) > maxAccountName || !utf8.ValidString(name):
-				return nil, a.badField("Name", name)
-			default:
-				// arn:PARTITION:organizations::MANAGEMENT:account/o-…/ID
-				management := partition.AccountOfARN(aws.ToString(found.Arn))
-				// State replaces Status, which AWS removes in September 2026.
-				state := cmp.Or(string(found.State), string(found.Status))
-				if !stateSyntax.MatchString(state) {
-					return nil, a.badField("State", state)
-				}
-				all = append(all, Account{ID: id, Name: name, Management: management == id, State: state})
-			}
-		}
-		return out.NextToken, nil
-	})
-	return all, err
+	return list(ctx, c, q, (*attempt).answersJSON,
+		func(ctx context.Context, a *attempt, token *string) (*organizations.ListAccountsOutput, error) {
+			return a.organizations().ListAccounts(ctx, &organizations.ListAccountsInput{NextToken: token})
+		},
+		func(out *organizations.ListAccountsOutput) ([]types.Account, *string) {
+			return out.Accounts, out.NextToken
+		},
+		(*attempt).account)
+}
+
+// account checks the fields of an account.
+func (a *attempt) account(found types.Account) (Account, error) {
+	id, name := aws.ToString(found.Id), aws.ToString(found.Name)
+	// State replaces Status, which AWS removes in September 2026.
+	state := cmp.Or(string(found.State), string(found.Status))
+	switch {
+	case !accountSyntax.MatchString(id):
+		return Account{}, a.badField("Id", id)
+	case len(name) > maxAccountName || !utf8.ValidString(name):
+		return Account{}, a.badField("Name", name)
+	case !stateSyntax.MatchString(state):
+		return Account{}, a.badField("State", state)
+	}
+	// arn:PARTITION:organizations::MANAGEMENT:account/o-…/ID
+	management := partition.AccountOfARN(aws.ToString(found.Arn))
+	return Account{ID: id, Name: name, Management: management == id, State: state}, nil
 }
 
 // stateSyntax is the form of AWS's names for the state of an account.
@@ -91,29 +88,19 @@ const maxAccountName = 250
 // hardware devices. Many users may not call this without a code; then the fault is Denied. The other faults are
 // those of Call, without CodeRejected. https://docs.aws.amazon.com/IAM/latest/APIReference/API_ListMFADevices.html
 func (c *Client) Devices(ctx context.Context, keys Keys, endpoint profiles.Endpoint) ([]string, error) {
-	q := request{verb: "list the MFA devices of key " + secret.Tail(keys.AccessKeyID), keys: keys, endpoint: endpoint, service: "IAM"}
-	var all []string
-	err := c.pages(ctx, q, func(ctx context.Context, a *attempt, token *string) (*string, error) {
-		out, err := a.iam().ListMFADevices(ctx, &iam.ListMFADevicesInput{Marker: token})
-		if err != nil {
-			return nil, err
-		}
-		if a.look != looksLikeXML {
-			return nil, a.noAnswer()
-		}
-		for _, device := range out.MFADevices {
+	q := iamRequest("list the MFA devices of key "+secret.Tail(keys.AccessKeyID), keys, endpoint)
+	return list(ctx, c, q, func(a *attempt) bool { return a.answers("ListMFADevices") },
+		func(ctx context.Context, a *attempt, token *string) (*iam.ListMFADevicesOutput, error) {
+			return a.iam().ListMFADevices(ctx, &iam.ListMFADevicesInput{Marker: token})
+		},
+		func(out *iam.ListMFADevicesOutput) ([]iamtypes.MFADevice, *string) { return out.MFADevices, out.Marker },
+		func(a *attempt, device iamtypes.MFADevice) (string, error) {
 			serial := aws.ToString(device.SerialNumber)
 			if !serialSyntax.MatchString(serial) || len(serial) > maxSerial {
-				return nil, a.badField("SerialNumber", serial)
+				return "", a.badField("SerialNumber", serial)
 			}
-			all = append(all, serial)
-		}
-		if !out.IsTruncated {
-			return nil, nil
-		}
-		return out.Marker, nil
-	})
-	return all, err
+			return serial, nil
+		})
 }
 
 // maxSerial and serialSyntax are AWS's own limits for a serial number.
@@ -121,30 +108,57 @@ const maxSerial = 256
 
 var serialSyntax = lazyregexp.New(`^[\w+=/:,.@-]{9,}$`)
 
-// pages requests one page after the other, each with its own attempts and timeout.
-func (c *Client) pages(
+// list requests a list, one page after the other, each with its own attempts and timeout. send asks for the page of a
+// token, answered tells whether its answer is one of the service, of returns what the page has and the token of the
+// next one, and check reads one element. IAM sends a Marker only if there is a next page.
+func list[Page, Element, Item any](
 	ctx context.Context,
+	c *Client,
 	q request,
-	page func(context.Context, *attempt, *string) (next *string, err error),
-) error {
+	answered func(*attempt) bool,
+	send func(ctx context.Context, a *attempt, token *string) (*Page, error),
+	of func(*Page) (found []Element, next *string),
+	check func(*attempt, Element) (Item, error),
+) (all []Item, err error) {
 	var token *string
 	for range maxPages {
 		var next *string
+		var items []Item
 		err := c.ask(ctx, q, func(ctx context.Context, a *attempt) error {
-			var err error
-			next, err = page(ctx, a, token)
-			return err
+			page, err := send(ctx, a, token)
+			switch {
+			case err != nil:
+				return err
+			case !answered(a):
+				return a.noAnswer()
+			}
+			var found []Element
+			found, next = of(page)
+			for _, element := range found {
+				item, err := check(a, element)
+				if err != nil {
+					return err
+				}
+				items = append(items, item)
+			}
+			return nil
 		})
-		if err != nil || aws.ToString(next) == "" {
-			return err
+		if err != nil {
+			return nil, err
+		}
+		if all = append(all, items...); aws.ToString(next) == "" {
+			return all, nil
 		}
 		if token != nil && *token == *next {
 			break
 		}
 		token = next
 	}
-	return fault.New(fault.BadAnswer, "%s: %s returned an endless list", q.verb, strings.TrimSpace(q.service))
+	return nil, fault.New(fault.BadAnswer, "%s: %s returned an endless list", q.verb, q.service)
 }
+
+// answersJSON reports whether the body may be an answer of AWS Organizations.
+func (a *attempt) answersJSON() bool { return a.look == looksLikeJSON }
 
 // iam returns the SDK's IAM client for this one request; see location.options.
 func (a *attempt) iam() *iam.Client {

@@ -31,31 +31,16 @@ type AccessKey struct {
 // https://docs.aws.amazon.com/IAM/latest/APIReference/API_ListAccessKeys.html
 func (c *Client) AccessKeys(ctx context.Context, keys Keys, endpoint profiles.Endpoint) ([]AccessKey, error) {
 	q := iamRequest("list the access keys of the user of key "+secret.Tail(keys.AccessKeyID), keys, endpoint)
-	var all []AccessKey
-	err := c.pages(ctx, q, func(ctx context.Context, a *attempt, token *string) (*string, error) {
-		out, err := a.iam().ListAccessKeys(ctx, &iam.ListAccessKeysInput{Marker: token})
-		if err != nil {
-			return nil, err
-		}
-		if !a.answers("ListAccessKeys") {
-			return nil, a.noAnswer()
-		}
-		for _, found := range out.AccessKeyMetadata {
-			key, err := a.accessKey(found.AccessKeyId, found.Status, found.CreateDate)
-			if err != nil {
-				return nil, err
-			}
-			all = append(all, key)
-		}
-		if !out.IsTruncated {
-			return nil, nil
-		}
-		return out.Marker, nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	return all, nil
+	return list(ctx, c, q, func(a *attempt) bool { return a.answers("ListAccessKeys") },
+		func(ctx context.Context, a *attempt, token *string) (*iam.ListAccessKeysOutput, error) {
+			return a.iam().ListAccessKeys(ctx, &iam.ListAccessKeysInput{Marker: token})
+		},
+		func(out *iam.ListAccessKeysOutput) ([]types.AccessKeyMetadata, *string) {
+			return out.AccessKeyMetadata, out.Marker
+		},
+		func(a *attempt, found types.AccessKeyMetadata) (AccessKey, error) {
+			return a.accessKey(found.AccessKeyId, found.Status, found.CreateDate)
+		})
 }
 
 // accessKey checks the fields that every answer about an access key has.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/organizations"
+	"github.com/aws/aws-sdk-go-v2/service/organizations/types"
 
 	"broker/internal/fault"
 	"broker/internal/lazyregexp"
@@ -61,32 +62,17 @@ type walk struct {
 // unit is a root or an organizational unit.
 type unit struct{ id, path string }
 
-func (w *walk) pages(
-	ctx context.Context, what string, page func(context.Context, *attempt, *string) (*string, error),
-) error {
-	q := request{verb: "list the " + what, keys: w.keys, endpoint: w.endpoint, service: "Organizations"}
-	return w.client.pages(ctx, q, page)
+func (w *walk) request(what string) request {
+	return request{verb: "list the " + what, keys: w.keys, endpoint: w.endpoint, service: "Organizations"}
 }
 
 func (w *walk) roots(ctx context.Context) error {
-	var found []unit
-	err := w.pages(ctx, "roots of the organization", func(ctx context.Context, a *attempt, token *string) (*string, error) {
-		out, err := a.organizations().ListRoots(ctx, &organizations.ListRootsInput{NextToken: token})
-		if err != nil {
-			return nil, err
-		}
-		if a.look != looksLikeJSON {
-			return nil, a.noAnswer()
-		}
-		for _, r := range out.Roots {
-			u, err := a.unit("", r.Id, r.Name)
-			if err != nil {
-				return nil, err
-			}
-			found = append(found, u)
-		}
-		return out.NextToken, nil
-	})
+	found, err := list(ctx, w.client, w.request("roots of the organization"), (*attempt).answersJSON,
+		func(ctx context.Context, a *attempt, token *string) (*organizations.ListRootsOutput, error) {
+			return a.organizations().ListRoots(ctx, &organizations.ListRootsInput{NextToken: token})
+		},
+		func(out *organizations.ListRootsOutput) ([]types.Root, *string) { return out.Roots, out.NextToken },
+		func(a *attempt, root types.Root) (unit, error) { return a.unit("", root.Id, root.Name) })
 	for len(found) > 0 && err == nil {
 		next := found[0]
 		found = found[1:]
@@ -104,43 +90,33 @@ func (w *walk) roots(ctx context.Context) error {
 
 // accounts records the path of the accounts that are directly in a unit.
 func (w *walk) accounts(ctx context.Context, in unit) error {
-	return w.pages(ctx, "accounts of "+in.id, func(ctx context.Context, a *attempt, token *string) (*string, error) {
-		out, err := a.organizations().ListAccountsForParent(ctx,
-			&organizations.ListAccountsForParentInput{ParentId: &in.id, NextToken: token})
-		if err != nil {
-			return nil, err
-		}
-		if a.look != looksLikeJSON {
-			return nil, a.noAnswer()
-		}
-		for _, found := range out.Accounts {
-			w.paths[aws.ToString(found.Id)] = in.path
-		}
-		return out.NextToken, nil
-	})
+	ids, err := list(ctx, w.client, w.request("accounts of "+in.id), (*attempt).answersJSON,
+		func(ctx context.Context, a *attempt, token *string) (*organizations.ListAccountsForParentOutput, error) {
+			return a.organizations().ListAccountsForParent(ctx,
+				&organizations.ListAccountsForParentInput{ParentId: &in.id, NextToken: token})
+		},
+		func(out *organizations.ListAccountsForParentOutput) ([]types.Account, *string) {
+			return out.Accounts, out.NextToken
+		},
+		func(_ *attempt, account types.Account) (string, error) { return aws.ToString(account.Id), nil })
+	for _, id := range ids {
+		w.paths[id] = in.path
+	}
+	return err
 }
 
 // below returns the units that are directly in a unit.
-func (w *walk) below(ctx context.Context, in unit) (found []unit, err error) {
-	err = w.pages(ctx, "units of "+in.id, func(ctx context.Context, a *attempt, token *string) (*string, error) {
-		out, err := a.organizations().ListOrganizationalUnitsForParent(ctx,
-			&organizations.ListOrganizationalUnitsForParentInput{ParentId: &in.id, NextToken: token})
-		if err != nil {
-			return nil, err
-		}
-		if a.look != looksLikeJSON {
-			return nil, a.noAnswer()
-		}
-		for _, ou := range out.OrganizationalUnits {
-			u, err := a.unit(in.path+"/", ou.Id, ou.Name)
-			if err != nil {
-				return nil, err
-			}
-			found = append(found, u)
-		}
-		return out.NextToken, nil
-	})
-	return found, err
+func (w *walk) below(ctx context.Context, in unit) ([]unit, error) {
+	type output = organizations.ListOrganizationalUnitsForParentOutput
+	return list(ctx, w.client, w.request("units of "+in.id), (*attempt).answersJSON,
+		func(ctx context.Context, a *attempt, token *string) (*output, error) {
+			return a.organizations().ListOrganizationalUnitsForParent(ctx,
+				&organizations.ListOrganizationalUnitsForParentInput{ParentId: &in.id, NextToken: token})
+		},
+		func(out *output) ([]types.OrganizationalUnit, *string) { return out.OrganizationalUnits, out.NextToken },
+		func(a *attempt, ou types.OrganizationalUnit) (unit, error) {
+			return a.unit(in.path+"/", ou.Id, ou.Name)
+		})
 }
 
 // unit checks the fields of a root or an organizational unit.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"broker/internal/fault"
 	"broker/internal/partition"
 	"broker/internal/paths"
 )
@@ -83,6 +84,16 @@ type Source struct {
 	Origin      Origin // the line of the section
 	// Registry is the file that the section was read from: an absolute path without symbolic links.
 	Registry string
+}
+
+// CheckIAM refuses a source with an endpoint_url: what answers there need not be AWS's IAM, which has its keys and MFA
+// devices.
+func (s Source) CheckIAM() error {
+	if s.Endpoint.URL == "" {
+		return nil
+	}
+	return fault.New(fault.Usage, "source %q signs in at %s, which need not have AWS's IAM", s.Name,
+		fault.Line(s.Endpoint.URL)).WithHint("broker explain %s", s.Name)
 }
 
 // Role is one role to assume.

@@ -20,23 +20,30 @@ type OldKey struct {
 
 // String returns a line for status.
 func (k OldKey) String() string {
-	return fmt.Sprintf("the key of source %s is %d days old (max_age = %dd); replace it: %s", fault.Line(k.Source), k.Days,
-		k.Most, fault.Hintf("broker rotate %s", k.Source))
+	return fmt.Sprintf("the key of source %q is %d days old (max_age = %dd); replace it: %s", k.Source, k.Days, k.Most,
+		fault.Hintf("broker rotate %s", k.Source))
 }
 
 // OldKeys lists the sources whose keys are older than max_age. It is empty if max_age is not set. A source without
 // key_created is left out: the age of its key is not known.
 func (s *Set) OldKeys(now time.Time) (old []OldKey) {
 	settings, err := s.Settings()
-	if err != nil || settings.MaxAge == 0 {
+	if err != nil {
 		return nil
 	}
 	for _, src := range s.Sources() {
-		if age := now.Sub(src.KeyCreated); !src.KeyCreated.IsZero() && age > settings.MaxAge {
-			old = append(old, OldKey{src.Name, src.KeyCreated, days(age), days(settings.MaxAge)})
+		if key, is := settings.OldKey(src.Name, src.KeyCreated, now); is {
+			old = append(old, key)
 		}
 	}
 	return old
+}
+
+// OldKey reports whether a key of this source that was created then is older than max_age.
+func (s Settings) OldKey(source string, created, now time.Time) (key OldKey, is bool) {
+	age := now.Sub(created)
+	is = s.MaxAge != 0 && !created.IsZero() && age > s.MaxAge
+	return OldKey{source, created, days(age), days(s.MaxAge)}, is
 }
 
 const day = 24 * time.Hour

@@ -404,7 +404,7 @@ func TestWarnings(t *testing.T) {
 	for _, want := range []string{
 		`/config:3: this line is not "key = value"`,
 		`/config:4: section "a" is there twice, first at line 1`,
-		`/registry:4: source c cannot be used: /registry:4: source "c" has no access_key_id`,
+		`/registry:4: source "c" cannot be used: /registry:4: source "c" has no access_key_id`,
 		`/registry:6: alias a is never used`,
 		`/registry:7: is not an alias`,
 	} {

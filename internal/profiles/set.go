@@ -2,6 +2,7 @@ package profiles
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -73,7 +74,7 @@ func newSet(files Files, states [3]state) *Set {
 	slices.Sort(s.names)
 	for _, src := range s.sources {
 		if src.err != nil {
-			s.warnings = append(s.warnings, Warning{src.Origin, "source " + src.Name + " cannot be used: " + src.err.Error()})
+			s.warnings = append(s.warnings, Warning{src.Origin, fmt.Sprintf("source %q cannot be used: %v", src.Name, src.err)})
 		}
 	}
 	s.readAliases()

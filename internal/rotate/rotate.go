@@ -35,6 +35,8 @@ type Keys struct {
 	Listed []Key     `json:"listed,omitempty"` // by IAM, which may be some seconds behind
 	Stored []string  `json:"stored,omitempty"` // ids of all keys in the keyring's item, listed or not
 	Now    time.Time `json:"now"`              // by AWS's clock
+	// Session says that an MFA session signs the calls to IAM, so that `broker exec` can make them too.
+	Session bool `json:"-"`
 }
 
 // find returns a listed key.
@@ -248,8 +250,9 @@ func (r *Rotator) look(ctx context.Context, source string, s Source) (old Key, k
 	}
 	old, listed := keys.find(id)
 	if !listed {
-		return Key{}, Keys{}, fault.New(fault.Failed, "AWS lists no key %s for the user of source %q", secret.Tail(id), source).
-			WithHint("broker status")
+		return Key{}, Keys{}, fault.New(fault.Failed, "AWS does not list the key %s of source %q: it is only seconds old, or "+
+			"somebody has deleted it; if it stays so, store another key: %s", secret.Tail(id), source,
+			fault.Hintf("broker remove %s && broker add %s", source, source)).WithHint("broker rotate %s --dry-run", source)
 	}
 	if len(keys.Listed) > 1 {
 		return Key{}, Keys{}, full(source, id, keys)
@@ -257,24 +260,25 @@ func (r *Rotator) look(ctx context.Context, source string, s Source) (old Key, k
 	return old, keys, nil
 }
 
-// Plan says in lines for people what Start would do. It changes nothing.
-func (r *Rotator) Plan(ctx context.Context, source string, s Source, grace string) ([]string, error) {
+// Plan says in lines for people what Start would do, and when the key in use was created, unless a rotation has begun.
+// It changes nothing.
+func (r *Rotator) Plan(ctx context.Context, source string, s Source, grace string) ([]string, time.Time, error) {
 	switch rot, err := r.records.get(source); {
 	case err == nil:
-		return []string{rot.state()}, nil
+		return []string{rot.state()}, time.Time{}, nil
 	case !errors.Is(err, errNone):
-		return nil, err
+		return nil, time.Time{}, err
 	}
 	old, _, err := r.look(ctx, source, s)
 	if err != nil {
-		return nil, err
+		return nil, time.Time{}, err
 	}
 	lines := []string{"key " + Describe(old, old.ID)}
 	if line := otherUse(old); line != "" {
 		lines = append(lines, line+"; deactivating it needs --yes")
 	}
 	return append(lines, "Broker would create a second key, wait until AWS knows it, use it, deactivate the old key, and "+
-		"delete the old key after "+grace), nil
+		"delete the old key after "+grace), old.Created, nil
 }
 
 // State says where the rotation of a source is, in a line for people.

@@ -224,21 +224,40 @@ type unaudited struct{ *world }
 
 func (*unaudited) Record(string, string, error) error { return fault.New(fault.Failed, "no audit log") }
 
-// TestTwoKeysHint: the hint deletes no key that works, because another machine may have it.
+// TestTwoKeysHint: the hint deletes no key that works, because another machine may have it. Without an MFA session,
+// `broker exec` cannot call IAM.
 func TestTwoKeysHint(t *testing.T) {
-	for active, want := range map[bool]fault.Hint{
-		true:  "broker exec security -- aws iam update-access-key --access-key-id THEIRS --status Inactive",
-		false: "broker exec security -- aws iam delete-access-key --access-key-id THEIRS",
+	for _, tt := range []struct {
+		active, session bool
+		want            fault.Hint
+	}{
+		{true, true, "broker exec security -- aws iam update-access-key --access-key-id THEIRS --status Inactive"},
+		{false, true, "broker exec security -- aws iam delete-access-key --access-key-id THEIRS"},
+		{true, false, "aws iam update-access-key --access-key-id THEIRS --status Inactive --user-name USER"},
+		{false, false, "aws iam delete-access-key --access-key-id THEIRS --user-name USER"},
 	} {
 		w := calm()
-		w.keys["THEIRS"] = &iamKey{Key: Key{ID: "THEIRS", Active: active}, foreign: true}
+		w.keys["THEIRS"] = &iamKey{Key: Key{ID: "THEIRS", Active: tt.active}, foreign: true}
 		w.past = nil
 		w.changed()
-		err := w.rotator().Start(t.Context(), "security", w, time.Hour)
-		if got := fault.Of(err).Hint; got != want {
-			t.Errorf("active %v: %v, hint %s", active, err, got)
+		var s Source = w
+		if tt.session {
+			s = &signedByASession{w}
+		}
+		err := w.rotator().Start(t.Context(), "security", s, time.Hour)
+		if got := fault.Of(err).Hint; got != tt.want {
+			t.Errorf("active %v: %v, hint %s", tt.active, err, got)
 		}
 	}
+}
+
+// signedByASession is a world in which an MFA session signs the calls to IAM.
+type signedByASession struct{ *world }
+
+func (s *signedByASession) Keys(ctx context.Context) (Keys, error) {
+	keys, err := s.world.Keys(ctx)
+	keys.Session = true
+	return keys, err
 }
 
 // unanswered is a world in which no answer to Create arrives.
@@ -287,7 +306,7 @@ func (*sourceless) InUse() (string, error) { return "", fault.New(fault.NotFound
 // TestPlanChangesNothing: a dry run makes no change, and shows the key and the grace period.
 func TestPlanChangesNothing(t *testing.T) {
 	w := calm()
-	lines, err := w.rotator().Plan(t.Context(), "security", w, "24h")
+	lines, _, err := w.rotator().Plan(t.Context(), "security", w, "24h")
 	if err != nil || len(lines) != 2 || !strings.Contains(lines[0], "OLD (created ") || !strings.Contains(lines[1], "24h") ||
 		w.record != nil || len(w.keys) != 1 {
 		t.Errorf("got %q, %v", lines, err)
@@ -423,12 +442,12 @@ func TestLastUseNotTold(t *testing.T) {
 	w.changed()
 	w.asked = false
 	r := w.rotator()
-	lines, err := r.Plan(t.Context(), "security", w, "7d")
+	lines, _, err := r.Plan(t.Context(), "security", w, "7d")
 	if err != nil || !strings.Contains(lines[0], "last use unknown") {
 		t.Errorf("plan %q, %v", lines, err)
 	}
 	err = r.Start(t.Context(), "security", w, time.Hour)
-	if !fault.Is(err, fault.NotConfirmed) || !strings.Contains(err.Error(), "AWS does not tell") || w.made != 0 {
+	if !fault.Is(err, fault.NotConfirmed) || !strings.Contains(err.Error(), "AWS does not say") || w.made != 0 {
 		t.Fatalf("got %v, made %d", err, w.made)
 	}
 	w.asked = true

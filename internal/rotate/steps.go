@@ -36,7 +36,7 @@ func (r *Rotator) run(ctx context.Context, s Source, rot *rotation) error {
 // gone ends the rotation if the registry has no such source any more.
 func (r *Rotator) gone(s Source, rot *rotation, err error) error {
 	if fault.Is(err, fault.NotFound) {
-		return r.giveUp(s, rot, "the registry has no source "+rot.Source)
+		return r.giveUp(s, rot, fmt.Sprintf("the registry has no source %q", rot.Source))
 	}
 	return err
 }
@@ -155,14 +155,12 @@ func (r *Rotator) newKey(ctx context.Context, s Source, rot *rotation) (Keys, st
 		err = r.create(ctx, s, rot, keys)
 		switch {
 		case err == nil:
-		case errors.Is(err, ErrLimit) && !unclear:
-			return Keys{}, "", r.unchanged(rot, full(rot.Source, rot.Old, keys))
-		case (errors.Is(err, ErrLimit) || made(err)) && r.clock.Now().Before(deadline):
+		case (unclear && errors.Is(err, ErrLimit) || mayHaveMade(err)) && r.clock.Now().Before(deadline):
 			s.Tell("it is not clear whether AWS made a key; looking for it")
 			if err := r.clock.Wait(ctx, pause); err != nil {
 				return Keys{}, "", err
 			}
-		case errors.Is(err, ErrLimit): // if a key had been lost, IAM would list it by now
+		case errors.Is(err, ErrLimit): // no key was lost, or IAM would list it by now
 			return Keys{}, "", r.unchanged(rot, full(rot.Source, rot.Old, keys))
 		case rot.Asked.IsZero():
 			return Keys{}, "", r.unchanged(rot, err)
@@ -209,8 +207,8 @@ func (r *Rotator) create(ctx context.Context, s Source, rot *rotation, keys Keys
 	return err
 }
 
-// made reports whether a failed Create may have made a key whose secret nobody has.
-func made(err error) bool {
+// mayHaveMade reports whether a failed Create may have made a key whose secret nobody has.
+func mayHaveMade(err error) bool {
 	switch fault.Of(err).Kind {
 	case fault.Network, fault.BadAnswer:
 		return !errors.Is(err, ErrNotMade)
@@ -430,7 +428,7 @@ func (k Key) UsedElsewhere() bool {
 func otherUse(key Key) string {
 	switch {
 	case key.Untold:
-		return fmt.Sprintf("AWS does not tell when the key %s was last used, so another machine or program may use it",
+		return fmt.Sprintf("AWS does not say when the key %s was last used, so another machine or program may use it",
 			secret.Tail(key.ID))
 	case !key.UsedElsewhere():
 		return ""
@@ -456,11 +454,15 @@ func full(source, inUse string, keys Keys) error {
 			spare = key
 		}
 	}
-	todo, hint := "delete the one that nobody uses",
-		fault.Hintf("broker exec %s -- aws iam delete-access-key --access-key-id %s", source, spare.ID)
+	todo, call := "delete the one that nobody uses", fault.Hintf("delete-access-key --access-key-id %s", spare.ID)
 	if spare.Active {
-		todo, hint = "deactivate the one that nobody uses, and delete it when nothing misses it",
-			fault.Hintf("broker exec %s -- aws iam update-access-key --access-key-id %s --status Inactive", source, spare.ID)
+		todo = "deactivate the one that nobody uses, and delete it when nothing misses it"
+		call = fault.Hintf("update-access-key --access-key-id %s --status Inactive", spare.ID)
+	}
+	hint := fault.Hintf("broker exec %s -- aws iam %s", source, call)
+	if !keys.Session {
+		todo += "; without an MFA session, an administrator has to do that"
+		hint = fault.Hintf("aws iam %s --user-name USER", call)
 	}
 	return fault.New(fault.Failed, "AWS allows two keys for a user, and the user of source %q has two: %s; "+
 		"nothing was changed; %s", source, strings.Join(lines, "; "), todo).WithHint("%s", hint)

@@ -21,13 +21,14 @@ type Response struct {
 	Files      *Files       `json:"-"`                  // of PrivateFiles
 	Challenge  *Stretch     `json:"-"`                  // of a refused Unlock: how to make the proof
 	Replaced   *Replaced    `json:"-"`
-	SignIn     *SignIn      `json:"-"`                  // of Console
-	Accounts   []Account    `json:"accounts,omitempty"` // of Accounts
-	Lines      []string     `json:"lines,omitempty"`    // of Rotate: for people
-	More       bool         `json:"more,omitempty"`     // not the last line of the answer: more accounts follow
-	Checked    *Checked     `json:"-"`                  // of Check
-	Route      *Route       `json:"-"`                  // of a failed call to AWS: the proxy and CAs that it used
-	Setup      *Setup       `json:"-"`                  // of a request with other paths: the paths of this daemon
+	SignIn     *SignIn      `json:"-"`                    // of Console
+	Accounts   []Account    `json:"accounts,omitempty"`   // of Accounts
+	Lines      []string     `json:"lines,omitempty"`      // of Rotate: for people
+	KeyCreated time.Time    `json:"key_created,omitzero"` // of RotatePlan and RotateLook: when the key in use was made
+	More       bool         `json:"more,omitempty"`       // not the last line of the answer: more accounts follow
+	Checked    *Checked     `json:"-"`                    // of Check
+	Route      *Route       `json:"-"`                    // of a failed call to AWS: the proxy and CAs that it used
+	Setup      *Setup       `json:"-"`                    // of a request with other paths: the paths of this daemon
 }
 
 // Route is how calls to AWS leave this machine. If the fields are empty, calls go directly, with the CAs of the

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"broker/internal/fault"
 	"broker/internal/system"
 )
 
@@ -111,7 +112,9 @@ type Rotating struct {
 	Undo     bool       `json:"undo,omitempty"`
 	Running  bool       `json:"running,omitempty"` // it makes steps now
 	State    string     `json:"state"`             // in words
-	Error    string     `json:"error,omitempty"`   // why the last step failed that nobody waited for
+	// Error is why the last step failed that nobody waited for, and Hint the command that helps.
+	Error string     `json:"error,omitempty"`
+	Hint  fault.Hint `json:"hint,omitempty"`
 }
 
 // Allowed is a confirmation that was given beforehand for a guarded profile.

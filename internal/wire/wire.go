@@ -243,6 +243,7 @@ const (
 	RotateGrace  = "grace" // resumes, with another Grace
 	RotateUndo   = "undo"
 	RotatePlan   = "plan" // changes nothing
+	RotateLook   = "look" // is RotatePlan, but asks nobody for a code
 )
 
 // Tag is one session tag.

@@ -3,6 +3,7 @@ package process
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"slices"
@@ -108,7 +109,7 @@ func (e *errand) admitNew() error {
 
 // admitItem is admit for a key.
 func (e *errand) admitItem(it item) error {
-	return e.admit("the key of source "+it.Name, it.belongs)
+	return e.admit(fmt.Sprintf("the key of source %q", it.Name), it.belongs)
 }
 
 // refuseLocked is vault.RefuseLocked for this request. Once the key has been read, it also checks the lock of the

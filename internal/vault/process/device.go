@@ -44,16 +44,14 @@ func (e *errand) enrollment(ctx context.Context, r ring) (n enrollment, err erro
 		return n, err
 	}
 	n.keys = e.signer(n.it)
-	if e.Endpoint.Compatible {
-		return n, fault.New(fault.Usage, "the endpoint of source %q is not AWS's, so it has no MFA devices of IAM", e.Source)
-	}
 	who, err := e.verify(ctx, n.keys)
 	if err != nil {
 		return n, err
 	}
 	e.calling.Store(true)
 	n.user = who.ARN[strings.LastIndexByte(who.ARN, '/')+1:]
-	n.arn = strings.Join(strings.SplitN(who.ARN, ":", 6)[:5], ":") + ":mfa/"
+	account, _, _ := strings.Cut(who.ARN, ":user/")
+	n.arn = account + ":mfa/"
 	return n, nil
 }
 

@@ -167,20 +167,18 @@ func notMade(err error) error {
 // mayRetire refuses a user who may not deactivate or delete a key: a new one could then not be taken back, and the old
 // one would stay. IAM checks what a user may do before it looks for the key.
 func (e *errand) mayRetire(ctx context.Context, sign exchange.Keys) error {
-	for verb, try := range map[string]func() error{
-		"iam:UpdateAccessKey": func() error { return e.sts.SetKeyStatus(ctx, sign, e.Endpoint, docKey, false) },
-		"iam:DeleteAccessKey": func() error { return e.sts.DeleteKey(ctx, sign, e.Endpoint, docKey) },
-	} {
-		switch err := try(); {
-		case err == nil, errors.Is(err, exchange.ErrNotThere):
-		case fault.Is(err, fault.Denied):
-			return fault.New(fault.Denied, "the user of source %q may not call %s, so the old key could not be removed; "+
-				"nothing was changed: %w", e.Source, verb, err).WithHint("broker policy self-service")
-		default:
-			return err
-		}
+	action, err := "iam:UpdateAccessKey", e.sts.SetKeyStatus(ctx, sign, e.Endpoint, docKey, false)
+	if err == nil || errors.Is(err, exchange.ErrNotThere) {
+		action, err = "iam:DeleteAccessKey", e.sts.DeleteKey(ctx, sign, e.Endpoint, docKey)
 	}
-	return nil
+	switch {
+	case err == nil, errors.Is(err, exchange.ErrNotThere):
+		return nil
+	case fault.Is(err, fault.Denied):
+		return fault.New(fault.Denied, "the user of source %q may not call %s, so the old key could not be removed; "+
+			"nothing was changed: %w", e.Source, action, err).WithHint("broker policy self-service")
+	}
+	return err
 }
 
 // storeSecond stores a key beside the one in use, and reads it back. It leaves time to delete the key if the keyring
@@ -231,29 +229,30 @@ func (e *errand) tryKey(ctx context.Context, r ring) (*answer, error) {
 	return &answer{}, err
 }
 
-// refuseInUse returns an error if the key to change is in use: by the request, or by a source in the registry of the
-// item. Any program of the user can start this process, and must not be able to delete the key that works.
-func (e *errand) refuseInUse(it item) error {
+// spare reads the item, and refuses if the key to change is in use: by the request, or by a source in the registry of
+// the item. Any program of the user can start this process, and must not be able to delete the key that works.
+func (e *errand) spare(ctx context.Context, r ring) (item, error) {
+	it, err := e.inUse(ctx, r)
+	if err != nil {
+		return it, err
+	}
 	set, err := e.store.Load(profiles.Files{Registry: it.belongs.known().Registry})
 	if err != nil {
-		return err
+		return it, err
 	}
 	source, _ := set.Source(e.Source)
 	if e.Key == "" || e.Key == e.KeyID || e.Key == source.AccessKeyID {
-		return fault.New(fault.Internal, "the key to change is the one in use")
+		return it, fault.New(fault.Internal, "the key to change is the one in use")
 	}
 	if other := set.SharesKey(e.Source, e.Key); other != "" {
-		return fault.New(fault.Failed, "source %q uses the key %s too", other, secret.Tail(e.Key)).
+		return it, fault.New(fault.Failed, "source %q uses the key %s too", other, secret.Tail(e.Key)).
 			WithHint("broker remove %s", other)
 	}
-	return nil
+	return it, nil
 }
 
 func (e *errand) keyStatus(ctx context.Context, r ring) (*answer, error) {
-	it, err := e.inUse(ctx, r)
-	if err == nil {
-		err = e.refuseInUse(it)
-	}
+	it, err := e.spare(ctx, r)
 	if err != nil {
 		return nil, err
 	}
@@ -265,10 +264,7 @@ func (e *errand) keyStatus(ctx context.Context, r ring) (*answer, error) {
 }
 
 func (e *errand) deleteKey(ctx context.Context, r ring) (*answer, error) {
-	it, err := e.inUse(ctx, r)
-	if err == nil {
-		err = e.refuseInUse(it)
-	}
+	it, err := e.spare(ctx, r)
 	if err != nil {
 		return nil, err
 	}
@@ -280,10 +276,7 @@ func (e *errand) deleteKey(ctx context.Context, r ring) (*answer, error) {
 }
 
 func (e *errand) forgetKey(ctx context.Context, r ring) (*answer, error) {
-	it, err := e.inUse(ctx, r)
-	if err == nil {
-		err = e.refuseInUse(it)
-	}
+	it, err := e.spare(ctx, r)
 	if err != nil || it.Second.AccessKeyID != e.Key {
 		return &answer{}, err
 	}
