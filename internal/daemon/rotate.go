@@ -196,7 +196,23 @@ func (r *rotating) Keys(ctx context.Context) (rotate.Keys, error) {
 	if err != nil {
 		return rotate.Keys{}, err
 	}
-	return r.d.Vault.Keys(ctx, sign)
+	keys, err := r.d.Vault.Keys(ctx, sign)
+	if err != nil {
+		return rotate.Keys{}, err
+	}
+	keys.Bare = sign.Source.MFASerial == ""
+	set, err := r.d.Store.Load(r.d.Files)
+	if err != nil {
+		return rotate.Keys{}, err
+	}
+	for _, source := range set.Sources() {
+		for i := range keys.Listed {
+			if source.Name != r.source && source.AccessKeyID == keys.Listed[i].ID {
+				keys.Listed[i].Other = source.Name
+			}
+		}
+	}
+	return keys, nil
 }
 
 // Create implements rotate.Source.

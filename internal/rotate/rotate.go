@@ -28,6 +28,7 @@ type Key struct {
 	// Ours is when Broker last signed a call with the key, by AWS's clock; zero if that is not known.
 	Ours   time.Time `json:"ours,omitzero"`
 	Stored bool      `json:"stored,omitempty"` // its secret is in the keyring
+	Other  string    `json:"-"`                // another source that has the key
 }
 
 // Keys are the keys of a source's user.
@@ -35,6 +36,7 @@ type Keys struct {
 	Listed []Key     `json:"listed,omitempty"` // by IAM, which may be some seconds behind
 	Stored []string  `json:"stored,omitempty"` // ids of all keys in the keyring's item, listed or not
 	Now    time.Time `json:"now"`              // by AWS's clock
+	Bare   bool      `json:"-"`                // the source has no MFA device, so `broker exec` cannot call IAM
 }
 
 // find returns a listed key.
@@ -336,7 +338,7 @@ func (r *Rotator) proceed(ctx context.Context, source string, s Source, prepare 
 	defer end()
 	rot, err := r.records.get(source)
 	if errors.Is(err, errNone) {
-		return fault.New(fault.NotFound, "no rotation of the key of source %q has begun", source).
+		return fault.New(fault.NotFound, "no rotation of the key of source %q is pending", source).
 			WithHint("broker rotate %s", source)
 	}
 	if err != nil {

@@ -241,6 +241,37 @@ func TestTwoKeysHint(t *testing.T) {
 	}
 }
 
+// TestTwoKeysWithoutDevice: a session without MFA cannot call IAM, so the hint is not to use one.
+func TestTwoKeysWithoutDevice(t *testing.T) {
+	w := calm()
+	w.keys["THEIRS"] = &iamKey{Key: Key{ID: "THEIRS", Active: true}, foreign: true}
+	w.past = nil
+	w.changed()
+	err := w.rotator().Start(t.Context(), "security", &bare{w}, time.Hour)
+	if got := fault.Of(err).Hint; got != "broker mfa enroll security" {
+		t.Errorf("hint %s: %v", got, err)
+	}
+	for _, want := range []string{"THEIRS (created 0001-01-01, in use by source robot", "in the AWS console"} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%v does not say %q", err, want)
+		}
+	}
+}
+
+// bare is a world in which the source has no device, and another source has THEIRS.
+type bare struct{ *world }
+
+func (b *bare) Keys(ctx context.Context) (Keys, error) {
+	keys, err := b.world.Keys(ctx)
+	keys.Bare = true
+	for i := range keys.Listed {
+		if keys.Listed[i].ID == "THEIRS" {
+			keys.Listed[i].Other = "robot"
+		}
+	}
+	return keys, err
+}
+
 // unanswered is a world in which no answer to Create arrives.
 type unanswered struct{ *world }
 

@@ -459,6 +459,10 @@ func full(source, inUse string, keys Keys) error {
 		todo, hint = "deactivate the one that nobody uses, and delete it when nothing misses it",
 			fault.Hintf("broker exec %s -- aws iam update-access-key --access-key-id %s --status Inactive", source, spare.ID)
 	}
+	if keys.Bare {
+		todo += ", in the AWS console: a session without MFA cannot call IAM; with a device it can"
+		hint = fault.Hintf("broker mfa enroll %s", source)
+	}
 	return fault.New(fault.Failed, "AWS allows two keys for a user, and the user of source %q has two: %s; "+
 		"nothing was changed; %s", source, strings.Join(lines, "; "), todo).WithHint("%s", hint)
 }
@@ -470,6 +474,9 @@ func Describe(key Key, inUse string) string {
 		text += ", in use by Broker"
 	} else if key.Stored {
 		text += ", in the keyring"
+	}
+	if key.Other != "" {
+		text += ", in use by source " + fault.Line(key.Other)
 	}
 	if !key.Active {
 		text += ", inactive"

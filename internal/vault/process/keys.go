@@ -168,8 +168,9 @@ func (e *errand) mayRetire(ctx context.Context, sign exchange.Keys) error {
 		switch err := try(); {
 		case err == nil, errors.Is(err, exchange.ErrNotThere):
 		case fault.Is(err, fault.Denied):
+			_, said, _ := strings.Cut(err.Error(), ": ") // not docKey, which the reader does not know
 			return fault.New(fault.Denied, "the user of source %q may not call %s, so the old key could not be removed; "+
-				"nothing was changed: %w", e.Source, verb, err).WithHint("broker policy self-service")
+				"nothing was changed: %s", e.Source, verb, said).WithHint("broker policy self-service")
 		default:
 			return err
 		}
