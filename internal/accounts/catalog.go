@@ -102,7 +102,8 @@ func Fetch(ctx context.Context, dir, place, path string) (name string, src []byt
 func ReadFile(path string) ([]byte, error) {
 	f, _, err := system.OpenRegular(path, 0)
 	if err != nil {
-		return nil, fault.New(fault.Failed, "read the account map: %w", err)
+		return nil, fault.New(fault.Failed, "read the account map: %w", err).
+			WithHint("ls -l %s", filepath.Dir(path))
 	}
 	defer func() { _ = f.Close() }()
 	src, err := io.ReadAll(io.LimitReader(f, MaxSize+1)) // Parse reports that it is too long

@@ -234,6 +234,11 @@ func (x *examination) checkShell(context.Context) (found []finding) {
 		}
 	}
 	for _, l := range x.shellSettings(x.settings, x.settings.KeyringBackend) {
+		if _, err := checkSetting(l.setting, l.value); err != nil && l.setting == "ca_bundle" {
+			found = append(found, finding{Level: risky, Command: fault.Hintf("unset %s", l.variable),
+				Text: "your shell has " + l.shown() + ", which cannot be used: " + fault.Line(err.Error())})
+			continue
+		}
 		found = append(found, finding{Level: risky, Command: l.command(),
 			Text: "your shell has " + l.shown() + ", which Broker reads only from its settings"})
 	}

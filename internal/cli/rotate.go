@@ -18,6 +18,10 @@ import (
 // that still use the old one.
 const rotationWait = 15 * time.Minute
 
+// answerWait is how long a running daemon may take to answer at all. A stopped process never answers, and nobody
+// should wait rotationWait for it.
+const answerWait = 30 * time.Second
+
 func (p *program) rotateCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "rotate",
@@ -92,8 +96,14 @@ func (p *program) rotate(c *cli.Context, typed, step string) error {
 			return err
 		}
 	}
-	p.client.Wait = rotationWait
 	p.interrupts.catch()
+	running := p.client
+	running.NoStart, running.Wait = true, answerWait
+	if _, err := running.Do(c.Context, wire.Request{Verb: wire.Ping}); fault.Is(err, fault.Unreachable) &&
+		!errors.Is(err, client.ErrNone) {
+		return err
+	}
+	p.client.Wait = rotationWait
 	resp, err := p.ask(c.Context, wire.Request{Verb: wire.Rotate, Profile: name, Rotation: &wire.Rotation{
 		Step: step, Grace: int(spanOf(c, "grace") / time.Second), Yes: c.Bool("yes"),
 	}})

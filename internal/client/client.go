@@ -299,7 +299,7 @@ func (c Client) lost(ctx context.Context, err error) error {
 		return ErrLeft
 	case errors.Is(err, os.ErrDeadlineExceeded), ctx.Err() != nil:
 		return fault.New(fault.Unreachable, "the daemon did not answer within %v; is it stopped?", c.Wait).
-			WithHint("broker status")
+			WithHint("broker daemon --stop")
 	case errors.Is(err, wire.ErrTooLong):
 		return fault.New(fault.Unreachable, "the program on the socket is not Broker's daemon")
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):

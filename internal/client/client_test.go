@@ -227,8 +227,12 @@ func TestNoAnswerAtAll(t *testing.T) {
 				t.Errorf("%s: gave up after %v, not %v", name, took, after)
 			}
 		}
-		if f := fault.Of(err); f == nil || f.Kind != tt.kind || f.Message != tt.message {
-			t.Errorf("%s: got %v", name, err)
+		f := fault.Of(err)
+		if f == nil || f.Kind != tt.kind || f.Message != tt.message {
+			t.Fatalf("%s: got %v", name, err)
+		}
+		if tt.kind == fault.Unreachable && f.Hint != "broker daemon --stop" { // status would not answer either
+			t.Errorf("%s: hint %q", name, f.Hint)
 		}
 		if n := asked.Load() - before; n != 1 {
 			t.Errorf("%s: asked %d times", name, n)

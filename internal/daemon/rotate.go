@@ -207,8 +207,18 @@ func (r *rotating) Keys(ctx context.Context) (rotate.Keys, error) {
 		return rotate.Keys{}, err
 	}
 	keys, err := r.d.Vault.Keys(ctx, sign)
+	if err != nil {
+		return rotate.Keys{}, err
+	}
 	keys.Session = sign.With != nil
-	return keys, err
+	set, err := r.d.Store.Load(r.d.Files)
+	if err != nil {
+		return rotate.Keys{}, err
+	}
+	for i := range keys.Listed {
+		keys.Listed[i].Other = set.SharesKey(r.source, keys.Listed[i].ID)
+	}
+	return keys, nil
 }
 
 // Create implements rotate.Source.

@@ -70,6 +70,9 @@ func TestDevicesDenied(t *testing.T) {
 	_, c := simulated(t, org)
 	_, err := c.Devices(background(t), simKeys(), profiles.Endpoint{})
 	wantFault(t, err, fault.Denied, "list the MFA devices of key …2222: AWS denied it: User: arn:aws:iam::111122223333:user/paul is not authorized")
+	if hint := fault.Of(err).Hint; hint != "broker policy self-service" {
+		t.Errorf("hint %q", hint)
+	}
 }
 
 // TestStrangeLists: the response does not always come from the service.

@@ -200,6 +200,9 @@ func (a *attempt) failureOfCall(code, message string) (_ *fault.Error, again boo
 		return a.fault(fault.Denied, ErrTagsRefused, "the role does not accept a source identity: its trust policy must "+
 			"allow sts:SetSourceIdentity, or the registry's profile needs optional_tags = true; AWS says: %s", words), false
 
+	case code == "AccessDenied" && a.request.service == "IAM":
+		return a.fault(fault.Denied, nil, "AWS denied it: %s", words).WithHint("broker policy self-service"), false
+
 	case code == "AccessDenied", code == "AccessDeniedException", code == "AWSOrganizationsNotInUseException":
 		return a.fault(fault.Denied, nil, "AWS denied it: %s", words), false
 

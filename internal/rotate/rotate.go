@@ -28,6 +28,7 @@ type Key struct {
 	// Ours is when Broker last signed a call with the key, by AWS's clock; zero if that is not known.
 	Ours   time.Time `json:"ours,omitzero"`
 	Stored bool      `json:"stored,omitempty"` // its secret is in the keyring
+	Other  string    `json:"-"`                // another source that has the key
 }
 
 // Keys are the keys of a source's user.
@@ -340,7 +341,7 @@ func (r *Rotator) proceed(ctx context.Context, source string, s Source, prepare 
 	defer end()
 	rot, err := r.records.get(source)
 	if errors.Is(err, errNone) {
-		return fault.New(fault.NotFound, "no rotation of the key of source %q has begun", source).
+		return fault.New(fault.NotFound, "no rotation of the key of source %q is pending", source).
 			WithHint("broker rotate %s", source)
 	}
 	if err != nil {

@@ -248,15 +248,23 @@ func TestTwoKeysHint(t *testing.T) {
 		if got := fault.Of(err).Hint; got != tt.want {
 			t.Errorf("active %v: %v, hint %s", tt.active, err, got)
 		}
+		if tt.session && !strings.Contains(err.Error(), "THEIRS (created 0001-01-01, in use by source robot") {
+			t.Errorf("does not name the source that has the key: %v", err)
+		}
 	}
 }
 
-// signedByASession is a world in which an MFA session signs the calls to IAM.
+// signedByASession is a world in which an MFA session signs the calls to IAM, and another source has THEIRS.
 type signedByASession struct{ *world }
 
 func (s *signedByASession) Keys(ctx context.Context) (Keys, error) {
 	keys, err := s.world.Keys(ctx)
 	keys.Session = true
+	for i := range keys.Listed {
+		if keys.Listed[i].ID == "THEIRS" {
+			keys.Listed[i].Other = "robot"
+		}
+	}
 	return keys, err
 }
 

@@ -476,6 +476,9 @@ func Describe(key Key, inUse string) string {
 	} else if key.Stored {
 		text += ", in the keyring"
 	}
+	if key.Other != "" {
+		text += ", in use by source " + fault.Line(key.Other)
+	}
 	if !key.Active {
 		text += ", inactive"
 	}

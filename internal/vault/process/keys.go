@@ -175,8 +175,9 @@ func (e *errand) mayRetire(ctx context.Context, sign exchange.Keys) error {
 	case err == nil, errors.Is(err, exchange.ErrNotThere):
 		return nil
 	case fault.Is(err, fault.Denied):
+		_, said, _ := strings.Cut(err.Error(), ": ") // not docKey, which the reader does not know
 		return fault.New(fault.Denied, "the user of source %q may not call %s, so the old key could not be removed; "+
-			"nothing was changed: %w", e.Source, action, err).WithHint("broker policy self-service")
+			"nothing was changed: %s", e.Source, action, said).WithHint("broker policy self-service")
 	}
 	return err
 }
