@@ -12,6 +12,7 @@ import (
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"broker/internal/audit"
@@ -247,7 +248,9 @@ func (d *Daemon) accept(ctx, requests context.Context, listener *socket.Listener
 		d.mu.Unlock()
 		d.done.Go(func() {
 			defer d.forget(conn)
-			d.serve(requests, conn, grant.CallerOf(who))
+			caller := grant.CallerOf(who)
+			caller.Conn, _ = conn.(syscall.Conn)
+			d.serve(requests, conn, caller)
 		})
 	}
 }

@@ -8,7 +8,7 @@ import (
 )
 
 // gone returns false: this system does not tell whether a PID still belongs to the process that connected.
-func gone(int) bool { return false }
+func left(int) (ended, known bool) { return false, false }
 
 // Executable returns "": it is unknown on this system.
 func (Process) Executable() string { return "" }

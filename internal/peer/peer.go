@@ -57,13 +57,26 @@ func Unix(conn syscall.Conn) (p Peer, err error) {
 		} else if _, e := Find(os.Getpid()); e != nil {
 			return // this system tells nothing
 		}
-		if p.Start == "" || gone(int(fd)) {
+		if ended, _ := left(int(fd)); ended || p.Start == "" {
 			err = ErrEnded
 		}
 	}); cerr != nil {
 		return Peer{}, cerr
 	}
 	return p, err
+}
+
+// Left reports whether the process at the other end of a unix connection has ended. If the system does not tell, known
+// is false.
+func Left(conn syscall.Conn) (ended, known bool) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return false, false
+	}
+	if raw.Control(func(fd uintptr) { ended, known = left(int(fd)) }) != nil {
+		return false, false
+	}
+	return ended, known
 }
 
 // facts are what the system reports about a process at one moment.

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"broker/internal/system"
 )
@@ -28,20 +29,27 @@ func UnixFD(fd int) (Peer, error) {
 }
 
 const (
-	peerPidfd   = 77  // SO_PEERPIDFD, the same on the architectures of Broker
-	pidfdSignal = 424 // SYS_PIDFD_SEND_SIGNAL, on every architecture
+	peerPidfd = 77 // SO_PEERPIDFD, the same on the architectures of Broker
+	readable  = 1  // POLLIN
 )
 
-// gone reports whether the process that connected has ended and left its PID to others. Linux before 6.5 does not tell:
-// then it returns false.
-func gone(fd int) bool {
+// left reports whether the process that connected has ended. Linux before 6.5 does not tell.
+func left(fd int) (ended, known bool) {
 	pidfd, err := syscall.GetsockoptInt(fd, syscall.SOL_SOCKET, peerPidfd)
 	if err != nil {
-		return errors.Is(err, syscall.ESRCH) || errors.Is(err, syscall.EINVAL)
+		ended = errors.Is(err, syscall.ESRCH) || errors.Is(err, syscall.EINVAL)
+		return ended, ended
 	}
 	defer func() { _ = syscall.Close(pidfd) }()
-	_, _, errno := syscall.Syscall6(pidfdSignal, uintptr(pidfd), 0, 0, 0, 0, 0)
-	return errno == syscall.ESRCH
+	// A pidfd is readable once the whole process has ended, even if its parent has not waited for it: pidfd_open(2).
+	poll := struct {
+		fd              int32
+		events, revents int16
+	}{fd: int32(pidfd), events: readable}
+	var now syscall.Timespec
+	n, _, errno := syscall.Syscall6(syscall.SYS_PPOLL, uintptr(unsafe.Pointer(&poll)), 1,
+		uintptr(unsafe.Pointer(&now)), 0, 0, 0)
+	return n == 1, errno == 0
 }
 
 func (p Process) file(name string) string { return "/proc/" + strconv.Itoa(p.PID) + "/" + name }

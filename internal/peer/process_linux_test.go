@@ -479,7 +479,7 @@ func TestDir(t *testing.T) {
 	}
 }
 
-// TestUnix: the peer of a client and of a listener, for ourselves and for another user.
+// TestUnix: the peer of a client, for ourselves and for another user, and whether it has left.
 func TestUnix(t *testing.T) {
 	for _, uid := range []uint32{ourselves, stranger} {
 		dir, err := os.MkdirTemp("", "peer-")
@@ -505,7 +505,17 @@ func TestUnix(t *testing.T) {
 		if got, err := Unix(conn.(*net.UnixConn)); err != nil || got != want {
 			t.Errorf("got %+v, %v; want %+v", got, err, want)
 		}
+		ended, known := Left(conn.(*net.UnixConn))
+		if ended {
+			t.Error("a process that runs has left")
+		}
 		_ = child.hold.Close()
+		if err := want.Ended(t.Context()); err != nil { // its parent has not waited for it yet
+			t.Error(err)
+		}
+		if ended, now := Left(conn.(*net.UnixConn)); ended != known || now != known {
+			t.Errorf("a process that has ended has left: %v, known %v", ended, now)
+		}
 		_ = child.Wait()
 		if got, err := Unix(conn.(*net.UnixConn)); !errors.Is(err, ErrEnded) {
 			t.Errorf("a process that has ended: %+v, %v", got, err)
