@@ -15,6 +15,7 @@ import (
 type Config struct {
 	Profiles *profiles.Store
 	Vault    Opener
+	Logins   Logins // nil if nobody can log in on a page
 	STS      Assumer
 	Who      Who // fills the placeholders of a profile; its Program is that of each Request
 	// Check says why a call to an endpoint cannot be sent. It runs before a person is asked for a code. If nil,

@@ -32,6 +32,20 @@ const (
 	AssumeRole      Operation = "AssumeRole"
 
 	GetFederationToken Operation = "GetFederationToken"
+
+	AssumeRoleWithWebIdentity Operation = "AssumeRoleWithWebIdentity"
+)
+
+// The calls of the other kinds of sources. CreateToken and GetRoleCredentials are of IAM Identity Center: the
+// SessionToken of the Credentials of CreateToken is the access token, and GetRoleCredentials takes it.
+// CreateOAuth2Token is of the sign-in service, and RunProgram is no call: a trusted program prints the credentials.
+// https://docs.aws.amazon.com/singlesignon/latest/OIDCAPIReference/API_CreateToken.html
+// https://docs.aws.amazon.com/singlesignon/latest/PortalAPIReference/API_GetRoleCredentials.html
+const (
+	CreateToken        Operation = "CreateToken"
+	GetRoleCredentials Operation = "GetRoleCredentials"
+	CreateOAuth2Token  Operation = "CreateOAuth2Token"
+	RunProgram         Operation = "RunProgram"
 )
 
 // Tag is one session tag.
@@ -54,6 +68,9 @@ type Call struct {
 	// For AssumeRole only.
 	TransitiveTags []string `json:",omitempty"` // keys of Tags that roles assumed with the session inherit
 	SourceIdentity string   `json:",omitempty"`
+	// For GetRoleCredentials only.
+	AccountID string `json:",omitempty"`
+	RoleName  string `json:",omitempty"`
 }
 
 // Credentials are the temporary credentials of one step.
@@ -70,7 +87,9 @@ type Credentials struct {
 // SessionName returns the name of the role session or of the federated user, or "".
 func (c Credentials) SessionName() string { return c.Subject[strings.LastIndexByte(c.Subject, '/')+1:] }
 
-// Assumer makes AssumeRole calls that are signed with temporary credentials.
+// Assumer makes AssumeRole calls that are signed with temporary credentials, GetRoleCredentials, and
+// AssumeRoleWithWebIdentity. For the latter two the SessionToken of the credentials is the access token or the web
+// identity token, and their other fields are empty.
 // Its errors are faults: Denied, ExpiredSession, Throttled, Network, Clock, BadAnswer.
 type Assumer interface {
 	Assume(ctx context.Context, with Credentials, call Call) (Credentials, error)
@@ -90,6 +109,10 @@ var (
 	// ErrWrongDevice means that the MFA serial is not of this user's device (fault.CodeRejected). Another code
 	// would not help.
 	ErrWrongDevice = errors.New("wrong MFA device")
+	// ErrPending means that nobody has confirmed the code on the page yet (fault.LoginNeeded): ask again after the
+	// Interval of the Login. ErrSlowDown means the same, with five seconds more from then on.
+	ErrPending  = errors.New("not confirmed yet")
+	ErrSlowDown = errors.New("not confirmed yet, and asked too often")
 )
 
 // Opener makes the calls that must be signed with the long-lived key of a source. Only an Opener can reach the
@@ -98,8 +121,34 @@ var (
 // of Assumer.
 type Opener interface {
 	Open(ctx context.Context, source profiles.Source, call Call, code secret.String) (Credentials, error)
-	// Drop removes the kept session of a source.
+	// Drop removes the kept session of a source, which a refresh token can renew.
 	Drop(ctx context.Context, source string) error
+}
+
+// Logins logs people in to sources of a kind that has ByPage. The secrets stay in the keyring; Open of an Opener uses
+// them. The faults are those of Opener.
+type Logins interface {
+	// BeginLogin returns the page on which a person logs in to a source of a kind that has ByPage. redirect is the
+	// address to which the page leads; without one, the person confirms a code on the page.
+	BeginLogin(ctx context.Context, source profiles.Source, redirect string) (Login, error)
+	// FinishLogin exchanges the code that the page led back with for tokens, and keeps them. Without a redirect there
+	// is no code: it asks once whether the person has confirmed; see ErrPending. It returns when a person has to log in
+	// again, or the zero time if that is not known.
+	FinishLogin(ctx context.Context, source profiles.Source, login Login, code secret.String) (time.Time, error)
+	// EndLogin ends a login at AWS, if AWS can end it, and deletes all that was kept of it.
+	EndLogin(ctx context.Context, source profiles.Source) error
+}
+
+// Login is a login on a web page that has begun.
+type Login struct {
+	URL      string
+	Redirect string // as in the call of BeginLogin; a page with none shows UserCode
+	State    string // the redirect must have it
+	UserCode string
+	Expires  time.Time     // until then the person can log in
+	Interval time.Duration // between two questions whether the person has confirmed
+	// Proof is what FinishLogin needs besides the code: the code verifier of PKCE, or the device code.
+	Proof secret.String
 }
 
 // Step is one call of a plan, and how it is signed.

@@ -92,7 +92,10 @@ type Caller struct {
 	answered   time.Time     // when that answer came
 }
 
-var _ session.Opener = (*Caller)(nil)
+var (
+	_ session.Opener = (*Caller)(nil)
+	_ session.Logins = (*Caller)(nil)
+)
 
 // Key is a long-lived access key to store.
 type Key struct {
@@ -214,6 +217,35 @@ func (c *Caller) RemoveSeed(ctx context.Context, source string) error {
 // Drop implements session.Opener: it deletes the stored session of a source, if there is one.
 func (c *Caller) Drop(ctx context.Context, source string) error {
 	_, err := c.run(ctx, &Request{Op: OpDrop, Source: source})
+	return err
+}
+
+// BeginLogin implements session.Logins.
+func (c *Caller) BeginLogin(ctx context.Context, source profiles.Source, redirect string) (session.Login, error) {
+	a, err := c.run(ctx, loginRequest(OpBeginLogin, source, session.Login{Redirect: redirect}, secret.String{}))
+	if err != nil {
+		return session.Login{}, err
+	}
+	if a.Page == nil {
+		return session.Login{}, fault.New(fault.Internal, "the vault process answered without a page")
+	}
+	return a.Page.login(), nil
+}
+
+// FinishLogin implements session.Logins.
+func (c *Caller) FinishLogin(
+	ctx context.Context, source profiles.Source, login session.Login, code secret.String,
+) (time.Time, error) {
+	a, err := c.run(ctx, loginRequest(OpFinishLogin, source, login, code))
+	if err != nil {
+		return time.Time{}, err
+	}
+	return a.Until, nil
+}
+
+// EndLogin implements session.Logins.
+func (c *Caller) EndLogin(ctx context.Context, source profiles.Source) error {
+	_, err := c.run(ctx, loginRequest(OpEndLogin, source, session.Login{}, secret.String{}))
 	return err
 }
 
