@@ -74,7 +74,8 @@ func (c *Client) AssignedAccounts(
 }
 
 // AssignedRoles lists the names of the permission sets that a person has in an account, in AWS's order. Its faults
-// are those of AssignedAccounts. https://docs.aws.amazon.com/singlesignon/latest/PortalAPIReference/API_ListAccountRoles.html
+// are those of AssignedAccounts.
+// https://docs.aws.amazon.com/singlesignon/latest/PortalAPIReference/API_ListAccountRoles.html
 func (c *Client) AssignedRoles(
 	ctx context.Context, e profiles.Endpoint, access secret.String, account string,
 ) ([]string, error) {
