@@ -100,7 +100,7 @@ func (c *Client) consoleBase(e profiles.Endpoint) (string, error) {
 //
 // Faults: LoginNeeded if a person has to log in, Denied if the person may not log programs in, Config if the region is
 // not that of the login, Failed, Network, Throttled, BadAnswer.
-// https://docs.aws.amazon.com/cli/latest/userguide/cli-configure-sign-in.html
+// https://docs.aws.amazon.com/signin/latest/APIReference/API_CreateOAuth2Token.html
 func (c *Client) CreateConsoleToken(
 	ctx context.Context, e profiles.Endpoint, key *ecdsa.PrivateKey, clientID string, g TokenGrant,
 ) (ConsoleToken, error) {

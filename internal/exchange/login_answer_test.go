@@ -161,7 +161,8 @@ func TestLogins(t *testing.T) {
 	}
 	sent(map[string]any{"clientId": "QeXuPlEcLiEnT", "clientSecret": clientSecret, "startUrl": startURL})
 	answer = strings.Replace(goodDevice, `"interval":1`, `"x":1`, 1)
-	if device, err = c.StartDevice(ctx, ireland, aRegistration(), startURL); err != nil || device.Interval != 5*time.Second {
+	device, err = c.StartDevice(ctx, ireland, aRegistration(), startURL)
+	if err != nil || device.Interval != 5*time.Second {
 		t.Error(device.Interval, err)
 	}
 
@@ -183,7 +184,8 @@ func TestLogins(t *testing.T) {
 		{refreshGrant(), with(map[string]any{"grantType": "refresh_token", "refreshToken": refreshText})},
 	} {
 		token, err := c.CreateToken(ctx, ireland, aRegistration(), tt.grant)
-		if err != nil || token.Access.Reveal() != "A" || token.Refresh.Reveal() != "R" || token.Expires.Sub(token.Issued) != time.Hour {
+		if err != nil || token.Access.Reveal() != "A" || token.Refresh.Reveal() != "R" ||
+			token.Expires.Sub(token.Issued) != time.Hour {
 			t.Error(token, err)
 		}
 		sent(tt.want)
@@ -196,7 +198,8 @@ func TestLogins(t *testing.T) {
 	answer = goodRole(time.Hour)
 	creds, err := c.Assume(ctx, session.Credentials{SessionToken: secret.New(accessText)}, roleCall())
 	if err != nil || creds.AccessKeyID != "ASIA2BCDEFGHIJKLMNOP" || creds.SecretAccessKey.Reveal() != answerSecret ||
-		creds.SessionToken.Reveal() != answerToken || time.Until(creds.Expires).Round(time.Minute) != time.Hour || creds.Subject != "" {
+		creds.SessionToken.Reveal() != answerToken || time.Until(creds.Expires).Round(time.Minute) != time.Hour ||
+		creds.Subject != "" {
 		t.Error(creds, err)
 	}
 	if got.Method != http.MethodGet || got.URL.RawQuery != "account_id=444455556666&role_name=Admin" ||
@@ -216,7 +219,8 @@ func TestLogins(t *testing.T) {
 		"codeVerifier": verifierText, "redirectUri": aLoopback})
 	checkProof(t, got, "http://"+got.Host+"/v1/token", key, time.Now())
 	answer = goodConsole("whatever")
-	if console, err = c.CreateConsoleToken(ctx, ireland, key, ConsoleSameDevice, refreshGrant()); err != nil || console.ARN != "" {
+	console, err = c.CreateConsoleToken(ctx, ireland, key, ConsoleSameDevice, refreshGrant())
+	if err != nil || console.ARN != "" {
 		t.Error(console, err)
 	}
 	sent(map[string]any{"clientId": ConsoleSameDevice, "grantType": "refresh_token", "refreshToken": refreshText})
@@ -305,7 +309,8 @@ func TestProofs(t *testing.T) {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	})
 	c := New(Options{STSEndpoint: f.URL, Timeout: patience, Offset: off})
-	if _, err := c.CreateConsoleToken(background(t), ireland, key, ConsoleSameDevice, refreshGrant()); err == nil || len(seen) != maxAttempts {
+	_, err := c.CreateConsoleToken(background(t), ireland, key, ConsoleSameDevice, refreshGrant())
+	if err == nil || len(seen) != maxAttempts {
 		t.Errorf("%v, %d different proofs", err, len(seen))
 	}
 
@@ -354,11 +359,12 @@ func TestClockOfLogins(t *testing.T) {
 		}
 		near("the end of the credentials", console.Credentials.Expires, 15*time.Minute)
 		body = goodRole(off + time.Hour)
-		if _, err := c.Assume(background(t), session.Credentials{SessionToken: secret.New(accessText)}, roleCall()); err != nil {
+		with := session.Credentials{SessionToken: secret.New(accessText)}
+		if _, err := c.Assume(background(t), with, roleCall()); err != nil {
 			t.Errorf("off by %s: %v", off, err)
 		}
 		body = goodRole(off - time.Second)
-		_, err = c.Assume(background(t), session.Credentials{SessionToken: secret.New(accessText)}, roleCall())
+		_, err = c.Assume(background(t), with, roleCall())
 		wantFault(t, err, fault.BadAnswer, "expired before they arrived")
 	}
 }
@@ -461,7 +467,9 @@ func TestCallsThatAreNone(t *testing.T) {
 	ctx, token := background(t), session.Credentials{SessionToken: secret.New(accessText)}
 	role := func(account, name string) func() error {
 		return func() error {
-			_, err := c.Assume(ctx, token, session.Call{Operation: session.GetRoleCredentials, AccountID: account, RoleName: name, Endpoint: ireland})
+			call := roleCall()
+			call.AccountID, call.RoleName = account, name
+			_, err := c.Assume(ctx, token, call)
 			return err
 		}
 	}
@@ -493,8 +501,8 @@ func TestCallsThatAreNone(t *testing.T) {
 	both.Refresh = secret.New(refreshText)
 	bare := codeGrant()
 	bare.Verifier = secret.String{}
-	noName := webCall()
-	noName.SessionName = ""
+	noName, noRole := webCall(), webCall()
+	noName.SessionName, noRole.RoleARN = "", "x"
 	for name, tt := range map[string]struct {
 		call func() error
 		kind fault.Kind
@@ -507,7 +515,7 @@ func TestCallsThatAreNone(t *testing.T) {
 		"a token with a line end":       {web("a\nb", webCall()), fault.Config},
 		"a token without end":           {web(strings.Repeat("a", maxWebIdentity+1), webCall()), fault.Config},
 		"no session name":               {web(webToken, noName), fault.Internal},
-		"not a role":                    {web(webToken, session.Call{Operation: session.AssumeRoleWithWebIdentity, RoleARN: "x", SessionName: "p"}), fault.Config},
+		"not a role":                    {web(webToken, noRole), fault.Config},
 		"GetSessionToken":               {web(webToken, openSession()), fault.Internal},
 		"no grant":                      {grant(TokenGrant{}), fault.Internal},
 		"two grants":                    {grant(both), fault.Internal},
@@ -640,4 +648,3 @@ func TestWebIdentity(t *testing.T) {
 func webAnswer(arn string) string {
 	return strings.ReplaceAll(answer{arn: arn}.xml(session.AssumeRole), "AssumeRoleRes", "AssumeRoleWithWebIdentityRes")
 }
-

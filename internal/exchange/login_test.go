@@ -38,7 +38,8 @@ const (
 	aLoopback    = "http://127.0.0.1:43210/oauth/callback"
 )
 
-var loginSecrets = []string{clientSecret, accessText, refreshText, pageCode, verifierText, deviceText, webToken, answerSecret, answerToken}
+var loginSecrets = []string{clientSecret, accessText, refreshText, pageCode, verifierText, deviceText, webToken,
+	answerSecret, answerToken}
 
 func aRegistration() Registration {
 	return Registration{ID: "QeXuPlEcLiEnT", Secret: secret.New(clientSecret), Expires: time.Now().Add(time.Hour)}
