@@ -200,12 +200,13 @@ func TestSimulatedConsoleLogin(t *testing.T) {
 		if err := sim.AnswerPages("allow", "paul"); err != nil {
 			t.Fatal(err)
 		}
-		client, redirect, err := ConsoleSameDevice, aLoopback, error(nil)
+		client, redirect := ConsoleSameDevice, aLoopback
 		if cross {
-			client = ConsoleCrossDevice
-			if redirect, err = c.ConsoleRedirect(ireland); err != nil {
+			confirmation, err := c.ConsoleRedirect(ireland)
+			if err != nil {
 				t.Fatal(err)
 			}
+			client, redirect = ConsoleCrossDevice, confirmation
 		}
 		verifier := strings.Repeat(verifierText, 2)
 		page, err := c.ConsoleAuthorizeURL(ireland, client, redirect, "my-state", challengeOf(verifier))
