@@ -21,6 +21,9 @@ type Organization struct {
 	Devices  []Device
 	Roles    []Role
 	Settings Settings
+
+	IdentityCenter IdentityCenter // an empty StartURL means that there is none
+	PermissionSets []PermissionSet
 }
 
 // Account is an AWS account.
@@ -147,8 +150,9 @@ func ParseOrganization(text []byte) (*Organization, error) {
 func (org *Organization) read(section *ini.Section) error {
 	kind, name, _ := strings.Cut(section.Name(), " ")
 	name = strings.TrimSpace(name)
-	if name == "" && kind != "settings" {
-		return fmt.Errorf("want [account NAME], [user NAME], [mfa NAME], [role NAME] or [settings]")
+	if name == "" && kind != "settings" && kind != "identity_center" {
+		return fmt.Errorf("want [account NAME], [user NAME], [mfa NAME], [role NAME], [permission_set NAME], " +
+			"[identity_center] or [settings]")
 	}
 	values := valuesOf(section)
 	switch kind {
@@ -194,6 +198,24 @@ func (org *Organization) read(section *ini.Section) error {
 			role.Account = account
 			org.Roles = append(org.Roles, role)
 		}
+	case "identity_center":
+		if org.IdentityCenter.StartURL != "" {
+			return fmt.Errorf("an organization has one identity_center")
+		}
+		org.IdentityCenter = IdentityCenter{
+			StartURL: values.take("start_url"),
+			Region:   values.take("region"),
+			Users:    values.takeList("users"),
+		}
+	case "permission_set":
+		org.PermissionSets = append(org.PermissionSets, PermissionSet{
+			Name:            name,
+			Accounts:        values.takeList("accounts"),
+			Users:           values.takeList("users"),
+			SessionDuration: values.takeDuration("session_duration"),
+			Deny:            values.takeList("deny"),
+			Policies:        values.takePolicies("policies"),
+		})
 	case "settings":
 		org.Settings.SessionLifetime = values.takeDuration("session_lifetime")
 		org.Settings.NewKeyDelay = values.takeDuration("new_key_delay")
@@ -323,7 +345,7 @@ func (org *Organization) check() error {
 			return fmt.Errorf("role %s: %w", role.Name, err)
 		}
 	}
-	return nil
+	return org.checkCenter(seen)
 }
 
 func (a *Account) check(seen unique) error {

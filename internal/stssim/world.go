@@ -29,6 +29,7 @@ type world struct {
 	settings Settings
 	signIns  map[string]time.Time // until when each sign-in token works
 	issued   int                  // sessions since the last removal of ended ones
+	center   *center
 }
 
 // user is the state of an IAM user.
@@ -124,6 +125,7 @@ func newWorld(org *Organization, now time.Time) *world {
 		keys:     make(map[string]*credential),
 		signIns:  make(map[string]time.Time),
 		settings: org.Settings,
+		center:   newCenter(org),
 	}
 	for _, account := range org.Accounts {
 		w.accounts[account.Name] = &account
@@ -149,6 +151,9 @@ func newWorld(org *Organization, now time.Time) *world {
 	}
 	for _, r := range org.Roles {
 		w.addRole(r, now)
+	}
+	for _, set := range org.PermissionSets {
+		w.addPermissionSet(set, now)
 	}
 	return w
 }
@@ -185,7 +190,7 @@ func (w *world) addKey(u *user, id, secret string, now time.Time) *credential {
 	return key
 }
 
-func (w *world) addRole(r Role, now time.Time) {
+func (w *world) addRole(r Role, now time.Time) *role {
 	account := w.accounts[r.Account]
 	if r.Path == "" {
 		r.Path = "/"
@@ -207,6 +212,7 @@ func (w *world) addRole(r Role, now time.Time) {
 		added.trustPolicies, _ = parsePolicies([]string{r.TrustPolicy}, true)
 	}
 	w.roles[arn] = added
+	return added
 }
 
 // userNamed finds a user of an account, or returns nil.
