@@ -43,6 +43,9 @@ var errNotThere = errors.New("no such access key id")
 //	POST /_sim/lives                     Lives in seconds: registration_seconds, code_seconds,
 //	                                     access_token_seconds, portal_session_seconds, login_keys_seconds,
 //	                                     login_session_seconds; a key that is missing means AWS's value
+//	POST /_sim/login/end                 {"user", "error"}: sessions of aws login end; the next refresh fails with
+//	                                     TOKEN_EXPIRED or USER_CREDENTIALS_CHANGED
+//	POST /_sim/login/mfa                 {"mfa": bool}: credentials of aws login count as MFA
 //
 // The keys of a Fault are: kind; action, region, role_arn, skip, times, which select the calls that it affects;
 // delay_seconds, hold_seconds; and, depending on the kind, status, code, message, body, fields, pace_seconds,
@@ -122,6 +125,7 @@ func (s *Sim) adminPaths() http.Handler {
 	post("keys/disable", onKey(s.DisableKey))
 	post("sessions/revoke", onKey(s.RevokeSession))
 	s.centerPaths(get, post)
+	s.loginPaths(post)
 	return mux
 }
 

@@ -89,7 +89,8 @@ type Settings struct {
 	SessionLifetime time.Duration // 0 means as requested
 	NewKeyDelay     time.Duration // 0 means that new keys work at once
 	NewKeyFlaps     bool
-	AccountsPerPage int // maximum for ListAccounts; 0 means AWS's
+	AccountsPerPage int  // maximum for ListAccounts; 0 means AWS's
+	LoginMFA        bool // credentials of `aws login` count as MFA
 }
 
 //go:embed demo.ini
@@ -221,6 +222,7 @@ func (org *Organization) read(section *ini.Section) error {
 		org.Settings.NewKeyDelay = values.takeDuration("new_key_delay")
 		org.Settings.NewKeyFlaps = values.takeBool("new_key_flaps")
 		org.Settings.AccountsPerPage = values.takeInt("accounts_per_page")
+		org.Settings.LoginMFA = values.takeBool("login_mfa")
 	default:
 		return fmt.Errorf("no such kind of section")
 	}

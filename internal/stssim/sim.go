@@ -1,9 +1,9 @@
 // Package stssim simulates AWS STS, the part of IAM that manages a user's keys and MFA devices, the account list of
-// AWS Organizations, the sign-in endpoint of the console, and IAM Identity Center. It verifies signatures, follows
-// AWS's rules with AWS's own error texts, fails on request, and records the requests. It shares no code with the
-// programs that are tested against it: it has its own implementation of signatures and one-time codes, so that a
-// mistake in either one is found by the other. It is for tests and demonstrations; its credentials give access to
-// nothing.
+// AWS Organizations, the sign-in endpoint of the console, IAM Identity Center, and the sign-in service of `aws login`.
+// It verifies signatures, follows AWS's rules with AWS's own error texts, fails on request, and records the requests.
+// It shares no code with the programs that are tested against it: it has its own implementation of signatures, proofs
+// and one-time codes, so that a mistake in either one is found by the other. It is for tests and demonstrations; its
+// credentials give access to nothing.
 //
 // In a test:
 //

@@ -11,14 +11,15 @@ import (
 	"unicode"
 )
 
-// This file serves what is neither a query API nor Organizations: IAM Identity Center, which is OIDC and its portal.
-// Their operations are REST-JSON without a signature, told apart by method and path; beside them are the pages for a
-// person's browser.
+// This file serves what is neither a query API nor Organizations: IAM Identity Center, which is OIDC and its portal,
+// and the sign-in service of `aws login`. Their operations are REST-JSON without a signature, told apart by method
+// and path; beside them are the pages for a person's browser.
 
 // The services, as in credential scopes.
 const (
 	apiOIDC   = "sso-oauth"
 	apiPortal = "awsssoportal"
+	apiSignIn = "signin"
 )
 
 // webCall is one operation, or one page.
@@ -44,6 +45,11 @@ var webCalls = map[string]webCall{
 	"GET /assignment/accounts":    {api: apiPortal, name: "ListAccounts", do: (*exchange).listPortalAccounts},
 	"GET /assignment/roles":       {api: apiPortal, name: "ListAccountRoles", do: (*exchange).listAccountRoles},
 	"POST /logout":                {api: apiPortal, name: "Logout", do: (*exchange).logout},
+
+	"POST /v1/token":          {api: apiSignIn, name: "CreateOAuth2Token", do: (*exchange).createOAuth2Token},
+	"GET /v1/authorize":       {api: apiSignIn, name: "AuthorizeLogin", page: true, do: (*exchange).authorizeLogin},
+	"POST /v1/authorize":      {api: apiSignIn, name: "AuthorizeLogin", page: true, do: (*exchange).authorizeLogin},
+	"GET " + confirmationPath: {api: apiSignIn, name: "ConfirmLogin", page: true, do: (*exchange).confirmLogin},
 }
 
 var regionNames = regexp.MustCompile(`^[a-z]{2,4}(-[a-z]+)+-\d$`)
@@ -155,6 +161,9 @@ func (x *exchange) webFailure(e *apiError) answer {
 		out = jsonAnswer(e.status, map[string]string{
 			"__type": kind, "error": oauthCode(kind), "error_description": e.message,
 		})
+	case apiSignIn:
+		kind = signInKind(e)
+		out = jsonAnswer(e.status, map[string]string{"__type": kind, "error": e.code, "message": e.message})
 	default:
 		out = jsonAnswer(e.status, map[string]string{"__type": kind, "message": e.message})
 	}
@@ -164,8 +173,11 @@ func (x *exchange) webFailure(e *apiError) answer {
 
 // throttled returns the service's own error for too many requests.
 func (x *exchange) throttled() *apiError {
-	if x.web.do == nil {
+	switch {
+	case x.web.do == nil:
 		return errThrottled
+	case x.web.api == apiSignIn:
+		return &apiError{http.StatusTooManyRequests, loginInvalid, "Rate exceeded"}
 	}
 	return &apiError{http.StatusTooManyRequests, "TooManyRequestsException", "Rate exceeded"}
 }

@@ -30,6 +30,7 @@ type world struct {
 	signIns  map[string]time.Time // until when each sign-in token works
 	issued   int                  // sessions since the last removal of ended ones
 	center   *center
+	logins   *logins
 }
 
 // user is the state of an IAM user.
@@ -89,6 +90,7 @@ const (
 	userSession  kind = "session"   // GetSessionToken
 	roleSession  kind = "role"      // AssumeRole
 	federatedKey kind = "federated" // GetFederationToken
+	loginSession kind = "login"     // CreateOAuth2Token
 )
 
 // principal is the identity behind a credential.
@@ -126,6 +128,7 @@ func newWorld(org *Organization, now time.Time) *world {
 		signIns:  make(map[string]time.Time),
 		settings: org.Settings,
 		center:   newCenter(org),
+		logins:   newLogins(),
 	}
 	for _, account := range org.Accounts {
 		w.accounts[account.Name] = &account
