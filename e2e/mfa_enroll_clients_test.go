@@ -126,7 +126,7 @@ func TestClientsQRCode(t *testing.T) {
 	}
 	s.types("")
 	s.waits("Code that the new device shows now: ")
-	if after := s.shown()[len(screen):]; !strings.Contains(after, "\x1b[H\x1b[2J\x1b[?1049l") {
+	if after := s.shown()[len(screen):]; !strings.Contains(after, "\x1b[2K\x1b[B\x1b[H\x1b[?1049l") {
 		t.Error("the seed stays on the screen")
 	}
 	first := code()
@@ -156,6 +156,25 @@ func TestClientsQRCode(t *testing.T) {
 	must(t, err)
 	if !strings.Contains(string(data), "mfa_serial = arn:aws:iam::111122223333:mfa/paul-2\n") || strings.Contains(string(data), "mfa_seed") {
 		t.Errorf("the registry:\n%s", data)
+	}
+}
+
+// TestClientsNoScrollback shows a seed in a tmux that has no alternate screen. After Ctrl-C nothing of it is in the
+// scrollback.
+func TestClientsNoScrollback(t *testing.T) {
+	t.Parallel()
+	h := withoutDevice(t)
+	m := h.tmux(t)
+	m.run("set-option", "-g", "alternate-screen", "off")
+	m.types(filepath.Join(h.bin, "broker") + " mfa enroll security --no-store-seed")
+	m.waits("then press Enter:")
+	if !strings.Contains(m.screen(), "▀") {
+		t.Fatalf("no code is shown:\n%s", m.screen())
+	}
+	m.run("send-keys", "C-c")
+	m.waits("to go on:")
+	if all := m.run("capture-pane", "-p", "-S", "-"); strings.ContainsAny(all, "▀▄█") {
+		t.Errorf("the scrollback has the code:\n%s", all)
 	}
 }
 

@@ -164,7 +164,7 @@ func readableProgram(path string) []finding {
 func (x *examination) readableSecrets() (found []finding) {
 	secrets := []string{os.Getenv("BROKER_KEYRING_PASSPHRASE_FILE")}
 	for _, path := range []string{x.paths.Credentials, x.paths.Config} {
-		src, err := os.ReadFile(path)
+		src, err := profiles.ReadFile(path)
 		if err == nil && profiles.HoldsSecret(src) {
 			secrets = append(secrets, path)
 		}

@@ -7,6 +7,9 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+
+	"broker/internal/fault"
+	"broker/internal/profiles"
 )
 
 // TestDeepReadsOnlyOwnFiles: in /tmp, other users can put anything at a path that --deep has seen.
@@ -38,6 +41,31 @@ func TestDeepReadsOnlyOwnFiles(t *testing.T) {
 	for _, path := range []string{at("link"), at("fifo"), theirs, dir, at("none")} {
 		if got := readDeep(path); got != nil {
 			t.Errorf("%s was read", path)
+		}
+	}
+}
+
+// TestNoSecretInPipe: a pipe in the place of an AWS file keeps doctor, link and import waiting for nothing. A file that
+// is too large is not read.
+func TestNoSecretInPipe(t *testing.T) {
+	dir := t.TempDir()
+	x := &examination{program: new(program)}
+	x.paths.Config, x.paths.Credentials = filepath.Join(dir, "config"), filepath.Join(dir, "credentials")
+	if err := syscall.Mkfifo(x.paths.Config, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(x.paths.Credentials, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(x.paths.Credentials, 1<<40); err != nil {
+		t.Skip(err)
+	}
+	if found := x.readableSecrets(); len(found) > 0 {
+		t.Errorf("found %+v", found)
+	}
+	for _, d := range []profiles.Document{profiles.ConfigDocument, profiles.CredentialsDocument} {
+		if _, err := x.readDocument(d); !fault.Is(err, fault.Config) {
+			t.Errorf("%s: %v", x.document(d), err)
 		}
 	}
 }

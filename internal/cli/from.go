@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -32,7 +31,7 @@ func (i *importing) from(ctx context.Context, names []string, dryRun bool) error
 			WithHint("broker import --help")
 	}
 	// aws-mfa keeps settings beside the keys, and they are removed together with the keys.
-	credentials, err := readFile(i.p.paths.Credentials)
+	credentials, err := profiles.ReadFile(i.p.paths.Credentials)
 	if err != nil {
 		return err
 	}
@@ -69,15 +68,6 @@ func (i *importing) from(ctx context.Context, names []string, dryRun bool) error
 		i.p.warn([]string{configErr.Error()})
 	}
 	return err
-}
-
-// readFile reads a file that may be missing.
-func readFile(path string) ([]byte, error) {
-	src, err := os.ReadFile(path)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fault.New(fault.Config, "%w", err)
-	}
-	return src, nil
 }
 
 // plainNames prints which keys the import from files would move, and returns them under their new names.
@@ -246,7 +236,7 @@ func (i *importing) translate(
 		}
 	}
 	path := i.p.paths.Config
-	if where.Config, err = readFile(path); err != nil {
+	if where.Config, err = profiles.ReadFile(path); err != nil {
 		return false, err
 	}
 	result, err := foreign.Translate(where)

@@ -293,7 +293,7 @@ func (g *generation) read() (taken map[string]string, err error) {
 	inBlock := map[string]bool{}
 	for i, path := range []string{g.paths.Registry, g.paths.Config} {
 		f := blockFile{path: path}
-		if f.src, err = readIfThere(path); err != nil {
+		if f.src, err = profiles.ReadFile(path); err != nil {
 			return nil, err
 		}
 		if f.old, err = profiles.Block(f.src, g.label); err != nil {
@@ -304,7 +304,7 @@ func (g *generation) read() (taken map[string]string, err error) {
 		}
 		g.files[i] = f
 	}
-	credentials, err := readIfThere(g.paths.Credentials)
+	credentials, err := profiles.ReadFile(g.paths.Credentials)
 	defer clear(credentials)
 	if err != nil {
 		return nil, err

@@ -219,7 +219,7 @@ func (p *program) readDocument(d profiles.Document) ([]byte, error) {
 		}
 		return src, errors.Join(err, p.checkLinked(src))
 	}
-	return readIfThere(p.document(d))
+	return profiles.ReadFile(p.document(d))
 }
 
 // readDocuments reads all files.
@@ -242,15 +242,6 @@ func (p *program) checkLinked(src []byte) error {
 		return fault.New(fault.Config, "%s is damaged: %w", p.paths.Linked(), err).WithHint("mv %s %s.damaged", path, path)
 	}
 	return nil
-}
-
-// readIfThere reads a file. A missing file is empty.
-func readIfThere(path string) ([]byte, error) {
-	src, err := os.ReadFile(path)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fault.New(fault.Config, "%w", err)
-	}
-	return src, nil
 }
 
 // linkedWait is how long to wait for another command that writes the records of link.

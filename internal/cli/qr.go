@@ -24,7 +24,11 @@ const (
 	asUsual = "\x1b[0m"
 	// What is shown on the alternate screen is not in the scrollback afterwards.
 	alternate = "\x1b[?1049h\x1b[H\x1b[2J"
-	primary   = "\x1b[H\x1b[2J\x1b[?1049l"
+	primary   = "\x1b[H\x1b[?1049l"
+	// A terminal without an alternate screen, such as tmux with alternate-screen off, saves a screen that is erased as a
+	// whole in its scrollback. So each line is erased by itself.
+	eraseLine = "\x1b[2K\x1b[B"
+	manyRows  = 200 // of a terminal that does not tell its height
 )
 
 // showSeed shows a new seed on the terminal until the person presses Enter: as a QR code, or as text if the terminal
@@ -46,7 +50,10 @@ func (p *program) showSeed(ctx context.Context, account string, seed secret.Stri
 	if _, err := io.WriteString(t.out, alternate); err != nil {
 		return fault.New(fault.Failed, "write to the terminal: %w", err)
 	}
-	defer func() { _, _ = io.WriteString(t.out, primary) }()
+	defer func() {
+		rows := cmp.Or(screenRows(t.out), manyRows)
+		_, _ = io.WriteString(t.out, "\x1b[H"+strings.Repeat(eraseLine, rows)+primary)
+	}()
 	wide, high := columns(t), cmp.Or(screenRows(t.out), uri.rows(quietZone)+1)
 	for _, quiet := range []int{quietZone, leastQuiet} {
 		if uri.columns(quiet) <= wide && uri.rows(quiet) < high { // a row is for the prompt

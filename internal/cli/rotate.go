@@ -2,12 +2,15 @@ package cli
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"broker/internal/client"
 	"broker/internal/fault"
+	"broker/internal/profiles"
+	"broker/internal/secret"
 	"broker/internal/wire"
 )
 
@@ -84,6 +87,11 @@ func (p *program) rotate(c *cli.Context, typed, step string) error {
 		return err
 	}
 	name := source.Name
+	if step != wire.RotateUndo {
+		if err := p.namePlainCopy(source, step == wire.RotatePlan || c.Bool("yes")); err != nil {
+			return err
+		}
+	}
 	p.client.Wait = rotationWait
 	p.interrupts.catch()
 	resp, err := p.ask(c.Context, wire.Request{Verb: wire.Rotate, Profile: name, Rotation: &wire.Rotation{
@@ -99,5 +107,26 @@ func (p *program) rotate(c *cli.Context, typed, step string) error {
 		p.say("%s: %s", fault.Line(name), fault.Line(line))
 	}
 	p.warn(resp.Warnings)
+	return nil
+}
+
+// namePlainCopy says if an AWS file has the key of a source too: whatever reads it there stops working. Unless that is
+// accepted, it is an error.
+func (p *program) namePlainCopy(source profiles.Source, accepted bool) error {
+	keys, _, err := profiles.PlainKeys(p.files())
+	if err != nil {
+		return err
+	}
+	for _, key := range keys {
+		if key.AccessKeyID != source.AccessKeyID {
+			continue
+		}
+		text := fmt.Sprintf("profile %s has the key %s in plain text, and stops working when Broker deactivates it: %s",
+			key.Profile, secret.Tail(key.AccessKeyID), key.Origin)
+		if !accepted {
+			return fault.New(fault.NotConfirmed, "%s; nothing was changed", text).WithHint("broker import %s", key.Profile)
+		}
+		p.caution(text)
+	}
 	return nil
 }

@@ -125,6 +125,9 @@ func (c *conversation) ask(ctx context.Context, prompt wire.Prompt) (secret.Stri
 	for {
 		select {
 		case <-ctx.Done():
+			if c.gone() { // the end of the connection ended the request
+				return secret.String{}, session.ErrGone
+			}
 			return secret.String{}, ctx.Err()
 		case l, open := <-lines:
 			switch {

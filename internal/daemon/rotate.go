@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"strings"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"broker/internal/grant"
 	"broker/internal/profiles"
 	"broker/internal/rotate"
+	"broker/internal/secret"
 	"broker/internal/session"
 	"broker/internal/wire"
 )
@@ -45,7 +47,11 @@ func (d *Daemon) rotate(ctx context.Context, c call) error {
 	if _, err := s.registered(); err != nil {
 		return err
 	}
-	grace := time.Duration(c.req.Rotation.Grace) * time.Second
+	seconds := int64(c.req.Rotation.Grace)
+	if seconds < 0 || seconds > int64(math.MaxInt64/time.Second) {
+		return fault.New(fault.Usage, "the grace period of %d seconds is not valid", seconds).WithHint("broker rotate --help")
+	}
+	grace := time.Duration(seconds) * time.Second
 	var lines []string
 	var err error
 	step := c.req.Rotation.Step
@@ -142,6 +148,10 @@ func (r *rotating) registered() (profiles.Source, error) {
 		if source.Endpoint.Compatible || source.Endpoint.URL != "" {
 			return source, fault.New(fault.Failed, "source %q uses the STS at %s, which is not AWS; its keys cannot be rotated",
 				r.source, fault.Line(source.Endpoint.URL)).WithHint("broker explain %s", r.source)
+		}
+		if other := set.SharesKey(r.source, source.AccessKeyID); other != "" {
+			return source, fault.New(fault.Failed, "source %q has the same key %s, and would lose it; keep one of the two sources",
+				other, secret.Tail(source.AccessKeyID)).WithHint("broker remove %s", other)
 		}
 		return source, nil
 	}

@@ -3,12 +3,15 @@
 package daemon
 
 import (
+	"math"
 	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"broker/internal/fault"
+	"broker/internal/rotate"
+	"broker/internal/wire"
 )
 
 // TestUseRefusesThirdKey: if somebody adds another key of the source to the registry before the swap, the registry
@@ -31,5 +34,19 @@ func TestUseRefusesThirdKey(t *testing.T) {
 	}
 	if id, err := r.InUse(); id != fresh || err != nil {
 		t.Errorf("got %s, %v", id, err)
+	}
+}
+
+// TestGraceOutOfRange: a period that no client of ours sends neither spoils the record nor ends at once.
+func TestGraceOutOfRange(t *testing.T) {
+	h := build(t, t.TempDir(), "[source security]\naccess_key_id = AKIAOLDKEYEXAMPLE222\n")
+	h.Daemon.Vault = struct{ rotate.Vault }{} // panics if it is called
+	for _, seconds := range []int{-1, math.MinInt, math.MaxInt} {
+		for _, step := range []string{wire.RotateStart, wire.RotateGrace, wire.RotatePlan} {
+			req := &wire.Request{Verb: wire.Rotate, Profile: "security", Rotation: &wire.Rotation{Step: step, Grace: seconds}}
+			if err := h.Daemon.rotate(t.Context(), call{req: req}); !fault.Is(err, fault.Usage) {
+				t.Errorf("%s, %d: %v", step, seconds, err)
+			}
+		}
 	}
 }

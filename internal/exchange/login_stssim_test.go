@@ -72,7 +72,8 @@ func TestSimulatedPortal(t *testing.T) {
 	if back.Get("state") != "my-state" {
 		t.Fatal(back)
 	}
-	grant := TokenGrant{Code: secret.New(back.Get("code")), Verifier: secret.New(strings.Repeat(verifierText, 2)), Redirect: aLoopback}
+	grant := codeGrant()
+	grant.Code, grant.Verifier = secret.New(back.Get("code")), secret.New(strings.Repeat(verifierText, 2))
 	first, err := c.CreateToken(ctx, ireland, reg, grant)
 	if err != nil || first.Refresh.IsZero() || first.Expires.Sub(first.Issued) != time.Hour {
 		t.Fatal(first, err)

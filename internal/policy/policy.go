@@ -238,17 +238,17 @@ func ReadOnly() (Document, error) {
 		Statement{
 			Sid:    "DenyOtherRoles",
 			Effect: "Deny",
-			Action: []string{"iam:PassRole", "sts:AssumeRole", "sts:AssumeRoot", "sts:GetFederationToken",
-				"sts:GetWebIdentityToken"},
+			Action: []string{"iam:PassRole", "sts:AssumeRole", "sts:AssumeRoot", "sts:GetDelegatedAccessToken",
+				"sts:GetFederationToken", "sts:GetWebIdentityToken"},
 			Resource: []string{"*"},
 		},
 		Statement{
 			Sid:    "DenyChangesOfPrincipals",
 			Effect: "Deny",
 			Action: []string{
-				"iam:Accept*", "iam:Add*", "iam:Attach*", "iam:Change*", "iam:Create*", "iam:Deactivate*",
+				"iam:Accept*", "iam:Add*", "iam:Associate*", "iam:Attach*", "iam:Change*", "iam:Create*", "iam:Deactivate*",
 				"iam:Delete*", "iam:Detach*", "iam:Enable*", "iam:Put*", "iam:Remove*", "iam:Reset*", "iam:Resync*",
-				"iam:Set*", "iam:Tag*", "iam:Untag*", "iam:Update*", "iam:Upload*",
+				"iam:Send*", "iam:Set*", "iam:Tag*", "iam:Untag*", "iam:Update*", "iam:Upload*",
 			},
 			Resource: []string{"*"},
 		})

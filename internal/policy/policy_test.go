@@ -186,6 +186,7 @@ func TestReadOnlyDeniesNewSecrets(t *testing.T) {
 		"iam:CreateAccessKey", "iam:CreateServiceSpecificCredential", "iam:ResetServiceSpecificCredential",
 		"iam:UpdateLoginProfile", "iam:ChangePassword", "iam:ResyncMFADevice", "iam:AcceptDelegationRequest",
 		"iam:SetDefaultPolicyVersion", "iam:PassRole", "sts:AssumeRole", "sts:GetFederationToken", "sts:GetWebIdentityToken",
+		"sts:GetDelegatedAccessToken", "iam:SendDelegationToken", "iam:AssociateDelegationRequest",
 	} {
 		denied := false
 		for _, s := range must(t)(ReadOnly()).Statement {

@@ -125,6 +125,17 @@ func (s *Set) Sources() []Source {
 	return all
 }
 
+// SharesKey returns the name of another source in the registry that has the key of this id, or "". The section of that
+// source may be invalid.
+func (s *Set) SharesKey(name, id string) string {
+	for _, other := range s.names {
+		if src := s.sources[other]; src != nil && other != name && src.AccessKeyID == id {
+			return other
+		}
+	}
+	return ""
+}
+
 // Source returns the source with this exact name.
 func (s *Set) Source(name string) (Source, bool) {
 	if src := s.sources[name]; src != nil && src.err == nil {

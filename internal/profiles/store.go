@@ -242,6 +242,13 @@ func stampOf(path string) (system.Stamp, error) {
 	return system.StampOfPath(path, true)
 }
 
+// ReadFile reads the registry or an AWS file. A missing file is empty. It waits for no pipe, and the error is a
+// fault.Config for what is not a file or is too large. It may hold secrets: wipe it after use.
+func ReadFile(path string) ([]byte, error) {
+	src, _, err := readFile(path)
+	return src, err
+}
+
 // readFile reads a regular file of limited size; it never blocks on a fifo or a device. The stamp belongs to the
 // returned bytes. A missing file is empty.
 func readFile(path string) ([]byte, system.Stamp, error) {

@@ -456,3 +456,29 @@ func TestLostKeyLastUseNotTold(t *testing.T) {
 		t.Errorf("got %v, keys %v", err, w.keys)
 	}
 }
+
+// TestStoredAgain: if the source was removed and added again with the old key, the daemon makes no key that nobody
+// asked for when the old one would be due.
+func TestStoredAgain(t *testing.T) {
+	w := calm()
+	if err := w.program("start"); err != nil {
+		t.Fatal(err)
+	}
+	delete(w.keys, w.names) // in the console
+	w.keys["OLD"].Active = true
+	w.names, w.ring = "OLD", map[string]bool{"OLD": true}
+	w.now = w.now.Add(2 * time.Hour)
+	w.past = nil
+	w.changed()
+	made := w.made
+	r := w.rotator()
+	for range 2 {
+		r.Due(t.Context(), func(string) Source { return w })
+	}
+	if pending, err := r.Pending(); err != nil || len(pending) > 0 {
+		t.Errorf("pending %+v, %v", pending, err)
+	}
+	if w.made != made || w.names != "OLD" || !w.keys["OLD"].Active || len(w.broken) > 0 {
+		t.Errorf("made %d, keys %v, in use %s, %q", w.made-made, w.keys, w.names, w.broken)
+	}
+}

@@ -135,6 +135,9 @@ func (r *Rotator) newKey(ctx context.Context, s Source, rot *rotation) (Keys, st
 		if id := keys.other(rot.Old); id != "" {
 			return keys, id, nil
 		}
+		if !rot.DeleteAt.IsZero() { // it was replaced, and somebody has stored it again
+			return Keys{}, "", r.giveUp(s, rot, "the registry names it again, and the keyring has no other key")
+		}
 		found, err := r.dropLost(ctx, s, rot, keys)
 		if err != nil {
 			return Keys{}, "", err

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"strings"
 )
@@ -41,11 +40,11 @@ func escaped(s string) string {
 
 // LaunchdProgram returns the program that the agent starts; "" without an agent.
 func LaunchdProgram(home string) string {
-	text, err := os.ReadFile(LaunchdPath(home))
+	text, err := read(LaunchdPath(home))
 	if err != nil {
 		return ""
 	}
-	words, err := stringsBehind(text, "ProgramArguments")
+	words, err := stringsBehind([]byte(text), "ProgramArguments")
 	if err != nil || len(words) == 0 {
 		return ""
 	}

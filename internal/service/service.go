@@ -7,6 +7,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -96,6 +97,20 @@ func Ours(path string) (bool, error) {
 	return true, fmt.Errorf("%s %w", path, ErrForeign)
 }
 
+// maxText is the largest file that is read, in bytes.
+const maxText = 1 << 20
+
+// read returns the text of a file of a service. It waits for no pipe.
+func read(path string) (string, error) {
+	f, _, err := system.OpenRegular(path, 0)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = f.Close() }()
+	text, err := io.ReadAll(io.LimitReader(f, maxText))
+	return string(text), err
+}
+
 // Write writes the files, and reports whether it changed one of them. It checks all files before it writes the
 // first.
 func Write(files []File) (changed bool, err error) {
@@ -105,7 +120,7 @@ func Write(files []File) (changed bool, err error) {
 		}
 	}
 	for _, f := range files {
-		if old, err := os.ReadFile(f.Path); err == nil && string(old) == f.Text {
+		if old, err := read(f.Path); err == nil && old == f.Text {
 			continue
 		}
 		if err := os.MkdirAll(filepath.Dir(f.Path), 0o755); err != nil {

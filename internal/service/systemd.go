@@ -109,11 +109,11 @@ const (
 
 // SystemdProgram returns the program that the service unit in dir starts; "" if there is no unit.
 func SystemdProgram(dir string) string {
-	text, err := os.ReadFile(filepath.Join(dir, ServiceUnit))
+	text, err := read(filepath.Join(dir, ServiceUnit))
 	if err != nil {
 		return ""
 	}
-	for line := range strings.Lines(string(text)) {
+	for line := range strings.Lines(text) {
 		if rest, ok := strings.CutPrefix(strings.TrimSpace(line), execBegin); ok {
 			return unquoted(strings.TrimSuffix(rest, " daemon")) // as version 0.1 wrote it
 		}

@@ -236,14 +236,25 @@ func TestLoginRefusals(t *testing.T) {
 	_, err = client.redeem(client.code(), verifier, strings.Replace(calledBack, "43210", "43211", 1))
 	wantLogin(t, err, loginInvalid, 400)
 	code = client.code()
+	elsewhere := *client
+	elsewhere.host = "us-east-1.signin.aws.amazon.com"
+	_, err = elsewhere.redeem(code, verifier, calledBack)
+	wantLogin(t, err, loginInvalid, 400)
+	_, err = client.send(client.dpop(), types.CreateOAuth2TokenRequestBody{
+		ClientId: aws.String(crossDevice), GrantType: aws.String(grantCode), Code: &code,
+		CodeVerifier: aws.String(verifier), RedirectUri: aws.String(calledBack),
+	})
+	wantLogin(t, err, loginInvalid, 400)
+	if _, err = client.redeem(code, verifier, calledBack); err != nil {
+		t.Error(err)
+	}
+	code = client.code()
 	sim.SetClockOffset(10 * time.Minute)
 	_, err = client.redeem(code, verifier, calledBack)
 	wantLogin(t, err, loginCodeExpired, 401)
 
 	// A session belongs to its region, its client and its key.
 	out := client.login()
-	elsewhere := *client
-	elsewhere.host = "us-east-1.signin.aws.amazon.com"
 	_, err = elsewhere.refresh(out.RefreshToken)
 	wantLogin(t, err, loginInvalid, 400)
 	_, err = newLoginClient(t, sim).refresh(out.RefreshToken)

@@ -275,6 +275,32 @@ func TestAuthorizeRequestIsChecked(t *testing.T) {
 	if got := newBrowser(t, sim, "oidc.us-east-1.amazonaws.com").get("/authorize", client.authorization()); got.code() != "" {
 		t.Error("authorized in another region")
 	}
+	elsewhere := client
+	elsewhere.api = oidcIn(sim, "us-east-1")
+	code := user.get("/authorize", client.authorization()).code()
+	_, err := elsewhere.redeem(code, verifier, calledBack)
+	wantCode(t, err, "InvalidRequestException", "")
+	if _, err := client.redeem(code, verifier, calledBack); err != nil {
+		t.Error(err)
+	}
+	_, err = elsewhere.api.StartDeviceAuthorization(context.Background(), &ssooidc.StartDeviceAuthorizationInput{
+		ClientId: deviceClient(t, sim).id, ClientSecret: aws.String("wrong"), StartUrl: aws.String(demoStart),
+	})
+	wantCode(t, err, "InvalidClientException", "")
+	device := deviceClient(t, sim)
+	_, err = elsewhere.api.StartDeviceAuthorization(context.Background(), &ssooidc.StartDeviceAuthorizationInput{
+		ClientId: device.id, ClientSecret: device.secret, StartUrl: aws.String(demoStart),
+	})
+	wantCode(t, err, "InvalidRequestException", "")
+	// A link cannot answer for the person.
+	if err := sim.AnswerPages("ask", ""); err != nil {
+		t.Fatal(err)
+	}
+	link := client.authorization()
+	link.Set("answer", "allow")
+	if got := newBrowser(t, sim, "oidc.eu-west-1.amazonaws.com").get("/authorize", link); got.to != nil {
+		t.Errorf("a link allowed: %+v", got)
+	}
 }
 
 func TestDevicePage(t *testing.T) {

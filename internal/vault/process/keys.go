@@ -42,7 +42,7 @@ func (e *errand) keys(ctx context.Context, r ring) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	uses, began := e.keyUses(), e.now(0) // before this call is one of the uses
+	uses, began := e.keyUses(), time.Now() // before this call is one of the uses
 	sign := e.signer(it)
 	// This comes before every other call: if the key in use signs the calls, they hide who used it before.
 	last, lastErr := e.sts.KeyLastUsed(ctx, sign, e.Endpoint, e.KeyID)
@@ -63,6 +63,7 @@ func (e *errand) keys(ctx context.Context, r ring) (*answer, error) {
 		}
 		return 0
 	})
+	began = began.Add(e.sts.ServerOffset()) // by AWS's clock, which the first answer may have shown
 	all := &rotate.Keys{Stored: it.ids()}
 	for _, key := range found {
 		used, err := last, lastErr
@@ -135,6 +136,11 @@ func (e *errand) newKey(ctx context.Context, r ring) (*answer, error) {
 		return nil, err
 	}
 	e.hide = append(e.hide, made.Secret.Reveal())
+	if made.AccessKeyID == it.AccessKeyID || checkKeyPair(made.AccessKeyID, made.Secret) != nil {
+		// Deleting it again could delete a key that works. If AWS made another one, the rotation finds it.
+		return nil, fault.New(fault.BadAnswer, "AWS named a new key %s, which is no new key of a user",
+			secret.Tail(made.AccessKeyID))
+	}
 	err = e.storeSecond(ctx, r, made)
 	if err == nil {
 		return &answer{Info: &vault.Info{AccessKeyID: made.AccessKeyID}}, nil
@@ -225,16 +231,20 @@ func (e *errand) tryKey(ctx context.Context, r ring) (*answer, error) {
 	return &answer{}, err
 }
 
-// refuseInUse returns an error if the key to change is the one in use: by the request, or by the registry of the item.
-// Any program of the user can start this process, and must not be able to delete the key that works.
+// refuseInUse returns an error if the key to change is in use: by the request, or by a source in the registry of the
+// item. Any program of the user can start this process, and must not be able to delete the key that works.
 func (e *errand) refuseInUse(it item) error {
-	inUse := e.Key == "" || e.Key == e.KeyID
-	if set, err := e.store.Load(profiles.Files{Registry: it.belongs.known().Registry}); err == nil {
-		source, _ := set.Source(e.Source)
-		inUse = inUse || source.AccessKeyID == e.Key
+	set, err := e.store.Load(profiles.Files{Registry: it.belongs.known().Registry})
+	if err != nil {
+		return err
 	}
-	if inUse {
+	source, _ := set.Source(e.Source)
+	if e.Key == "" || e.Key == e.KeyID || e.Key == source.AccessKeyID {
 		return fault.New(fault.Internal, "the key to change is the one in use")
+	}
+	if other := set.SharesKey(e.Source, e.Key); other != "" {
+		return fault.New(fault.Failed, "source %q uses the key %s too", other, secret.Tail(e.Key)).
+			WithHint("broker remove %s", other)
 	}
 	return nil
 }

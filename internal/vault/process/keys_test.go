@@ -32,6 +32,7 @@ type fakeIAM struct {
 	refuse map[string]error // by call
 	signed []string         // who signed each call
 	sees   bool             // each call is the last use of the key that signed it
+	made   exchange.Keys    // the answer of CreateAccessKey, if it is not the usual one
 }
 
 func (f *fakeIAM) call(name string, keys exchange.Keys) error {
@@ -66,6 +67,9 @@ func (f *fakeIAM) CreateAccessKey(_ context.Context, k exchange.Keys, _ profiles
 	err := f.call("create", k)
 	if err == nil || err == lost {
 		f.ids = append(f.ids, madeID)
+	}
+	if f.made.AccessKeyID != "" {
+		return f.made, err
 	}
 	return exchange.Keys{AccessKeyID: madeID, Secret: secret.New(madeSecret)}, err
 }
@@ -189,6 +193,30 @@ func TestNewKeyNotStored(t *testing.T) {
 	}
 }
 
+// TestNewKeyLies: an answer that names the key in use, or what the keyring could not read again, spoils no item and
+// deletes no key.
+func TestNewKeyLies(t *testing.T) {
+	for name, id := range map[string]string{
+		"the key in use": testKeyID, "a session": "ASIANEWKEYEXAMPLE222", "no key id": "akianewkeyexample222",
+	} {
+		iam := &fakeIAM{ids: []string{testKeyID}}
+		iam.made = exchange.Keys{AccessKeyID: id, Secret: secret.New(madeSecret)}
+		e, r := keyErrand(t, iam, nil)
+		e.With = &vault.Credentials{AccessKeyID: "ASIAEXAMPLE222222222", SecretAccessKey: "x", SessionToken: "x"}
+		before := string(r.items[itemKey("security")])
+		_, err := e.newKey(t.Context(), r)
+		if !fault.Is(err, fault.BadAnswer) || errors.Is(err, rotate.ErrNotMade) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if got := string(r.items[itemKey("security")]); got != before {
+			t.Errorf("%s: the item is now %s", name, got)
+		}
+		if len(iam.signed) != 3 || iam.signed[2] != "create session" {
+			t.Errorf("%s: after the answer, more was done: %v", name, iam.signed)
+		}
+	}
+}
+
 // TestKeyInUseIsKept: the vault process neither deactivates, deletes nor forgets the key that the registry names.
 func TestKeyInUseIsKept(t *testing.T) {
 	iam := &fakeIAM{ids: []string{testKeyID}}
@@ -229,6 +257,38 @@ func TestRegistryNamesKeyInUse(t *testing.T) {
 	e.KeyID, e.Key = testKeyID, madeID
 	_, err = e.forgetKey(t.Context(), r)
 	must(t, err)
+}
+
+// TestSharedKeyIsKept: a key that another source in the registry has is not changed, even if the section of that source
+// is invalid, or the registry cannot be read.
+func TestSharedKeyIsKept(t *testing.T) {
+	for name, rest := range map[string]string{
+		"another source":  "[source other]\naccess_key_id = " + testKeyID + "\n",
+		"an invalid one":  "[source other]\nsession = never\naccess_key_id = " + testKeyID + "\n",
+		"a damaged file":  "[source other\n",
+		"no other source": "",
+	} {
+		iam := &fakeIAM{ids: []string{madeID, testKeyID}}
+		e, r := keyErrand(t, iam, nil)
+		registry := filepath.Join(t.TempDir(), "config")
+		must(t, os.WriteFile(registry, []byte("[source security]\naccess_key_id = "+madeID+"\n"+rest), 0o600))
+		data, err := encodeItem(item{Name: "security", AccessKeyID: testKeyID, Secret: secret.New(testSecret),
+			Second: exchange.Keys{AccessKeyID: madeID, Secret: secret.New(madeSecret)}, belongs: belongs{Registry: registry}})
+		must(t, err)
+		r.items[itemKey("security")] = data
+		e.Registry, e.KeyID, e.Key = system.RealPath(registry), madeID, testKeyID
+		for step, do := range map[string]func(context.Context, ring) (*answer, error){
+			"deactivate": e.keyStatus, "delete": e.deleteKey,
+		} {
+			iam.ids = []string{madeID, testKeyID}
+			if _, err := do(t.Context(), r); (err == nil) != (rest == "") {
+				t.Errorf("%s, %s: %v", name, step, err)
+			}
+		}
+		if rest != "" && len(iam.signed) > 0 {
+			t.Errorf("%s: %v", name, iam.signed)
+		}
+	}
 }
 
 // TestForgetKey: of two keys, the one that the registry does not name is removed, whichever was stored first.
@@ -293,6 +353,37 @@ func TestLastUseRefused(t *testing.T) {
 	if _, err := e.keys(t.Context(), r); !errors.Is(err, exchange.ErrUnknownKey) {
 		t.Errorf("got %v", err)
 	}
+}
+
+// TestOtherUseBySlowClock: if the clock of this machine is behind and nobody knows that yet, the use by another
+// machine is not taken for that of the look itself.
+func TestOtherUseBySlowClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const behind = 10 * time.Minute
+		iam := &slowClock{fakeIAM: fakeIAM{ids: []string{testKeyID}, used: map[string]exchange.LastUse{}}, by: behind}
+		e, r := keyErrand(t, &iam.fakeIAM, nil)
+		e.sts = iam
+		iam.used[testKeyID] = exchange.LastUse{At: time.Now().Add(behind - 5*time.Minute).UTC().Truncate(time.Second),
+			Service: "sts", Region: "eu-west-1"}
+		a, err := e.keys(t.Context(), r)
+		must(t, err)
+		if got := a.Keys.Listed[0]; !got.UsedElsewhere() {
+			t.Errorf("got %+v", got)
+		}
+	})
+}
+
+// slowClock is a fakeIAM whose first answer shows that our clock is behind.
+type slowClock struct {
+	fakeIAM
+	by time.Duration
+}
+
+func (f *slowClock) KeyLastUsed(
+	ctx context.Context, k exchange.Keys, at profiles.Endpoint, id string,
+) (exchange.LastUse, error) {
+	f.offset = f.by
+	return f.fakeIAM.KeyLastUsed(ctx, k, at, id)
 }
 
 // TestOtherUseOfSigner: without an MFA session, the key in use signs the calls. They hide the use by another machine

@@ -154,11 +154,15 @@ func load(ctx context.Context, r ring, name string) (item, error) {
 	return it, nil
 }
 
-// store writes an item and reads it back. If the result differs, it restores the old item.
+// store writes an item and reads it back. If the result differs, it restores the old item. It writes no item that load
+// would refuse.
 func store(ctx context.Context, r ring, it item) error {
 	data, err := encodeItem(it)
 	if err != nil {
 		return err
+	}
+	if _, err := decodeItem(data); err != nil {
+		return fault.New(fault.Internal, "what is to be stored for source %q is not an item: %w", it.Name, err)
 	}
 	key := itemKey(it.Name)
 	old, oldErr := r.get(ctx, key)

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"broker/internal/exchange"
 	"broker/internal/fault"
 	"broker/internal/secret"
 )
@@ -77,5 +78,21 @@ func TestAnotherName(t *testing.T) {
 	r.items[itemKey("prod")] = r.items[itemKey("dev")]
 	if _, err := load(t.Context(), r, "prod"); !fault.Is(err, fault.Keyring) || !strings.Contains(err.Error(), "belongs to another source") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestStoreWritesNothingUnreadable: an item that load would refuse does not replace one that it takes.
+func TestStoreWritesNothingUnreadable(t *testing.T) {
+	r := &lossyRing{items: map[string][]byte{}}
+	it := item{Name: "security", AccessKeyID: testKeyID, Secret: secret.New("x")}
+	if err := store(t.Context(), r, it); err != nil {
+		t.Fatal(err)
+	}
+	it.Second = exchange.Keys{AccessKeyID: testKeyID, Secret: secret.New("y")}
+	if err := store(t.Context(), r, it); !fault.Is(err, fault.Internal) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := load(t.Context(), r, "security"); err != nil {
+		t.Error(err)
 	}
 }
