@@ -101,6 +101,10 @@ type Request struct {
 	NextCode string         `json:"next_code,omitempty"`
 	// Page is a source that people log in to on a web page, and the login that has begun.
 	Page *Page `json:"page,omitempty"`
+	// Adopt makes OpFinishLogin take the login over that `aws login` made. LoginCache is the directory of its files;
+	// empty means the default below the home directory.
+	Adopt      bool   `json:"adopt,omitempty"`
+	LoginCache string `json:"login_cache,omitempty"`
 	// Route is the route to AWS; a proxy may have a password.
 	Route profiles.Route `json:"route"`
 }
@@ -118,7 +122,7 @@ type Answer struct {
 	Keys        *rotate.Keys `json:"keys,omitempty"`
 	Device      *Device      `json:"device,omitempty"`
 	Page        *Page        `json:"page,omitempty"` // of OpBeginLogin
-	Until       time.Time    `json:"until,omitzero"` // of OpFinishLogin
+	Until       time.Time    `json:"until,omitzero"` // of OpFinishLogin, see session.Logins
 	// Key opens the file keyring from now on, in place of the passphrase. It is empty if the passphrase is still
 	// needed.
 	Key string `json:"key,omitempty"`
@@ -167,7 +171,8 @@ type DeviceRequest struct {
 	Show     bool   `json:"show,omitempty"`
 }
 
-// Page is a source of a kind that has ByPage, and a login that has begun; see profiles.Source and session.Login.
+// Page is a source of a kind that has ByPage, and a login that has begun; see profiles.Source and session.Login. Proof
+// is the only secret of it that leaves the vault process.
 type Page struct {
 	Kind       profiles.Kind `json:"kind"`
 	StartURL   string        `json:"start_url,omitempty"`
