@@ -697,6 +697,10 @@ func sameChain(a, b Chain) bool {
 		for i := range c.Roles {
 			c.Roles[i].Origin = Origin{}
 		}
+		if c.Assignment != nil {
+			a := *c.Assignment
+			a.Origin, c.Assignment = Origin{}, &a
+		}
 		return c
 	}
 	return reflect.DeepEqual(plain(a), plain(b))

@@ -142,7 +142,7 @@ func TestLinkRefuses(t *testing.T) {
 		state, text                               string
 	}{
 		{"nobody", "nobody", "", "", "", Refused, "no profile"},
-		{"SSO", "corp", "", "[profile corp]\nsso_session = x\n", "", Left, "has a sso_session"},
+		{"SSO", "corp", "", "[profile corp]\nsso_session = x\n", "", Left, "there is no [sso-session x]"},
 		{"web identity", "w", "", "[profile w]\nrole_arn = arn:aws:iam::444455556666:role/dev\nweb_identity_token_file = /x\n", "", Left, "web_identity_token_file"},
 		{"credential_source", "w", "", "[profile w]\nrole_arn = arn:aws:iam::444455556666:role/dev\ncredential_source = Environment\n", "", Left, "credential_source"},
 		{"another helper", "w", "", "[profile w]\ncredential_process = aws-vault exec x\n", "", Left, "config:2: "},
