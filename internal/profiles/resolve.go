@@ -289,7 +289,7 @@ func servable(p profile, empty bool) error {
 	for _, b := range v {
 		for _, set := range b.settings {
 			for _, line := range strings.Split(set.value, "\n")[1:] {
-				if key, _, _ := strings.Cut(line, "="); isRoleKey([]byte(trimSpace(key))) {
+				if key, _, _ := strings.Cut(line, "="); isMovedKey([]byte(trimSpace(key))) {
 					return fault.New(fault.Config, "%s: the %s of profile %q is indented, so that it continues "+
 						"the value of %s; remove the spaces before it",
 						Origin{b.origin.File, set.line}, trimSpace(key), p.name, set.key)

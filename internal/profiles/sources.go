@@ -108,7 +108,7 @@ func (p profile) kind() (kind Kind, ok bool) {
 		return "", false
 	case v.has(keySSOAccountID), v.has(keySSORoleName):
 		return Portal, true
-	case p.ours && v.has(keySourceProfile):
+	case p.ours && v.has(keySourceProfile) && !v.has(keyLoginSession):
 		return "", false
 	}
 	command := v.text(keyCredentialProcess)
