@@ -142,7 +142,8 @@ func environment(shell, unit Decision) [countPlaces]Decision {
 // harmless are the keys that redirect nothing. They choose between AWS's own hosts, are descriptive, or make a
 // profile one that Broker does not serve.
 var harmless = set(keyRegion, keySTSRegional, keyFIPS, keyIgnoreEndpoints, keySTS, keyOutput,
-	keyCredentialSource, keyAccessKeyID, keySecretKey, keySessionToken, keySourceKeyID, keySession, keyMFASeed, keyConfirm, keyProduction,
+	keyCredentialSource, keyAccessKeyID, keySecretKey, keySessionToken, keySourceKeyID, keySession, keyMFASeed,
+	keyConfirm, keyProduction,
 	keyGuardCommands,
 	keyMFA,
 	keySessionDuration, keyLockAfter, keyLockOn, keyAudit, keyMFAPrompt, keyNotices, keyMaxAge, keyKeyCreated,

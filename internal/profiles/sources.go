@@ -392,6 +392,19 @@ func (s *Set) FindLogin(short string) (string, error) {
 	return s.only(short, sessions)
 }
 
+// CheckNewUser returns an error if an IAM user cannot have a name, because another source has it.
+func (s *Set) CheckNewUser(name string) error {
+	at := Origin{}
+	if src := s.sources[name]; src != nil && src.Kind != IAMUser {
+		at = src.Origin
+	} else if session := s.ssoSession(name); len(session) > 0 {
+		at = session[0].origin
+	} else {
+		return nil
+	}
+	return fault.New(fault.Usage, "%q is the name of another source, at %s; choose another name", name, at)
+}
+
 // sessionOnly returns the error for the name of an sso-session where a profile is needed, or nil if it is not one.
 func (s *Set) sessionOnly(name string) error {
 	if len(s.ssoSession(name)) == 0 {
@@ -438,7 +451,8 @@ var consoleKeys = set(keyLoginSession, keyRegion, keyConfirm, keyProduction, key
 // webIdentityRole reads the role of a profile with a web identity token. AWS tools ignore the other keys of a role.
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html
 func (s *Set) webIdentityRole(r *reading, p, asked profile) Role {
-	for _, key := range []string{keySourceProfile, keyMFA, keySourceIdentity, keySessionTags, keyTransitiveTags, keyOptionalTags} {
+	for _, key := range []string{keySourceProfile, keyMFA, keySourceIdentity, keySessionTags, keyTransitiveTags,
+		keyOptionalTags} {
 		if p.own.has(key) && r.err == nil {
 			r.err = fault.New(fault.Config, "%s: profile %q has a %s, so it cannot have %s", p.own.origin(key), p.name,
 				keyWebIdentity, key)

@@ -225,7 +225,8 @@ func TestTrustOfProgram(t *testing.T) {
 		if err != nil || chain.Source.Command != "/bin/other --x 1" {
 			t.Errorf("%s: %+v, %v", name, chain.Source, err)
 		}
-		if _, err := load(t, strings.ReplaceAll(line, "x 1", "x 2")+role, "", registry).Resolve(name); !fault.Is(err, fault.NotConfirmed) {
+		_, err = load(t, strings.ReplaceAll(line, "x 1", "x 2")+role, "", registry).Resolve(name)
+		if !fault.Is(err, fault.NotConfirmed) {
 			t.Errorf("%s, after the line changed: %v", name, err)
 		}
 	}
@@ -271,7 +272,8 @@ func TestTrustCoversSources(t *testing.T) {
 	for from, name := range map[string]string{"corp.awsapps": "dev", "sso_region = eu": "dev", "444455556666\nsso": "dev", "= Admin": "dev",
 		"user/paul": "r", "region = eu-west-1\n[profile r": "r", "= /token": "ci"} {
 		to := strings.NewReplacer("corp.", "evil.", "eu", "us", "4444", "7777", "Admin", "Other", "paul", "root", "/token", "/other").Replace(from)
-		if _, err := load(t, strings.Replace(config, from, to, 1), "", registry).Resolve(name); !fault.Is(err, fault.NotConfirmed) {
+		_, err := load(t, strings.Replace(config, from, to, 1), "", registry).Resolve(name)
+		if !fault.Is(err, fault.NotConfirmed) {
 			t.Errorf("%q for %q: %v", to, from, err)
 		}
 	}
@@ -312,6 +314,14 @@ func TestLoginSources(t *testing.T) {
 	if sources := set.Sources(); len(sources) != 1 || sources[0].Name != "security" {
 		t.Errorf("IAM users: %+v", sources)
 	}
+	for name, free := range map[string]bool{"security": true, "new": true, "admin": true, "corp": false, "console": false} {
+		if err := set.CheckNewUser(name); (err == nil) != free {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := set.FindSource("console"); !fault.Is(err, fault.NotFound) || !strings.Contains(err.Error(), "has no long-lived key") {
+		t.Error(err)
+	}
 	// A session that a variable's file defines is for nobody but profiles that were trusted.
 	if _, ok, err := placed(t, InOther, corpSession, "", "").LoginSource("corp"); ok || !fault.Is(err, fault.NotConfirmed) {
 		t.Errorf("%v, %v", ok, err)
@@ -332,7 +342,8 @@ func TestAccountOfOtherSources(t *testing.T) {
 		if sum.Name == "me" {
 			want = Summary{Kind: KindSource, AccountID: "111122223333"}
 		}
-		if sum.Kind != want.Kind || sum.AccountID != want.AccountID || sum.PermissionSet != want.PermissionSet || sum.Problem != "" {
+		if sum.Kind != want.Kind || sum.AccountID != want.AccountID || sum.PermissionSet != want.PermissionSet ||
+			sum.Problem != "" {
 			t.Errorf("%+v", sum)
 		}
 	}

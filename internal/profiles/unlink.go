@@ -82,7 +82,8 @@ func (l *linker) unlink(name string) Outcome {
 	created := rec != nil && rec.Created && l.asCreated(ConfigDocument, rec, name)
 	asItWas := created || config.record != nil
 	if asItWas && rec.Made && p.ours {
-		asItWas = len(m.lines) == 0 && !slices.ContainsFunc(m.differ, func(key string) bool { return isMovedKey([]byte(key)) })
+		moved := func(key string) bool { return isMovedKey([]byte(key)) }
+		asItWas = len(m.lines) == 0 && !slices.ContainsFunc(m.differ, moved)
 	}
 	switch {
 	case !asItWas:
