@@ -224,7 +224,11 @@ func asked(daemon string, plan *session.Plan, held []*time.Time, keyring string)
 func (p *program) explain(plan explainJSON) {
 	p.say("%s", fault.Line(plan.Profile))
 	for i, s := range plan.Steps {
-		p.say("%d. %s for %s, for %s", i+1, s.Operation, fault.Line(s.For), profiles.FormatDuration(time.Duration(s.Seconds)*time.Second))
+		lasts := ""
+		if s.Seconds > 0 {
+			lasts = ", for " + profiles.FormatDuration(time.Duration(s.Seconds)*time.Second)
+		}
+		p.say("%d. %s for %s%s", i+1, s.Operation, fault.Line(s.For), lasts)
 		detail := func(what, value string) {
 			if value != "" {
 				p.say("   %-12s %s", what, fault.Line(value))

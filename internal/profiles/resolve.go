@@ -123,7 +123,12 @@ func (s *Set) build(name string) (Trust, error) {
 		c.Region = src.Endpoint.Region
 	}
 	c.Roles = slices.Clip(c.Roles)
-	c.Values = slices.Clip(append(r.values, src.values...))
+	for _, v := range src.values {
+		if !slices.Contains(r.values, v) {
+			r.values = append(r.values, v)
+		}
+	}
+	c.Values = slices.Clip(r.values)
 	c.Warnings = r.warnings
 	t := Trust{Chain: c, Claims: slices.Concat(r.claims, src.claims)}
 	if len(t.Claims) > 0 {
