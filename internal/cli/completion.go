@@ -266,7 +266,7 @@ func (p *program) completeNames(withAliases bool) {
 		if s.Kind == profiles.KindOther {
 			continue
 		}
-		what := s.AccountID + " " + s.RoleARN[strings.LastIndexByte(s.RoleARN, '/')+1:]
+		what := s.AccountID + " " + roleOf(s)
 		if s.Kind == profiles.KindSource {
 			what = "source"
 		}

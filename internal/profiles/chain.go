@@ -153,12 +153,15 @@ type Chain struct {
 	Values []Value
 }
 
-// Account returns the partition and the account in which a chain ends, as given by its ARNs. Without an ARN they
-// are "aws" and "".
+// Account returns the partition and the account in which a chain ends, as given by its ARNs and its assignment. If
+// they give none, the results are "aws" and "".
 func (c Chain) Account() (part, id string) {
-	arn := c.Source.MFASerial
-	if n := len(c.Roles); n > 0 {
+	arn := cmp.Or(c.Source.MFASerial, c.Source.ARN)
+	switch n := len(c.Roles); {
+	case n > 0:
 		arn = c.Roles[n-1].ARN
+	case c.Assignment != nil:
+		return cmp.Or(partition.OfRegion(c.Source.Endpoint.Region), "aws"), c.Assignment.AccountID
 	}
 	return cmp.Or(partition.OfARN(arn), "aws"), partition.AccountOfARN(arn)
 }
