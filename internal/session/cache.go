@@ -279,7 +279,7 @@ func (c *cache) land(s *slot, key Key, f *flight) {
 
 func dropped(plan *Plan, step int) error {
 	return fault.New(fault.Failed,
-		"%s: dropped by a lock or logout while the session was being opened", plan.stepName(step))
+		"%s: dropped by a lock, login or logout while the session was being opened", plan.stepName(step))
 }
 
 // remembered reports whether a failure is cached. Refusals by AWS are, because they would come again at once.

@@ -25,15 +25,19 @@ func (p *Plan) renews(i int) bool {
 	return p.Steps[i].Operation != GetFederationToken && p.Steps[i].ElevatedUntil.IsZero()
 }
 
-// byPerson reports whether only a person can give the code of step i.
+// byPerson reports whether only a person can renew the session of step i: with a code, or by a login without a
+// scope, for which AWS gives no refresh token.
 func (p *Plan) byPerson(i int) bool {
+	if p.Steps[i].Operation == CreateToken {
+		return len(p.Source.Scopes) == 0
+	}
 	return p.Steps[i].LongTerm && p.Steps[i].NeedsPerson() && p.MFAProcess == ""
 }
 
 // soon is how long before its end Ending lists a session.
 const soon = 10 * time.Minute
 
-// Ending is a session that ends soon, and that only the code of a person can renew.
+// Ending is a session that ends soon, and that only a person can renew.
 type Ending struct {
 	Key     Key    // see KeyOfCode
 	Login   string // what to log in to: the source, or the profile whose role takes the code
@@ -63,10 +67,10 @@ func (b *Broker) Ending() (list []Ending) {
 	return list
 }
 
-// KeyOfCode returns the key of the session for which a request would need a code, if it would need one.
+// KeyOfCode returns the key of the session for which a request would need a code or a login, if it would need one.
 func (b *Broker) KeyOfCode(req Request) (Key, bool) {
 	plan, _, err := b.plan(&req)
-	if err != nil || plan.Steps[0].MFASerial == "" {
+	if err != nil || plan.Steps[0].MFASerial == "" && !plan.byPerson(0) {
 		return Key{}, false
 	}
 	return plan.Key(0), true
