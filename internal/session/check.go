@@ -60,7 +60,7 @@ func (b *Broker) Check(ctx context.Context, req Request, how Variant) (Credentia
 		}
 		last := len(plan.Steps) - 1
 		if plan.Steps[last].RoleARN == "" {
-			return Credentials{}, nil, fault.New(fault.Usage, "%q has no role of its own to check", plan.Profile).
+			return Credentials{}, nil, fault.New(fault.Usage, "%q is a source or a permission set; only a role can be checked", plan.Profile).
 				WithHint("broker explain %s", plan.Profile)
 		}
 		creds, err := b.assumeOnce(ctx, plan, last, &req)
