@@ -82,8 +82,9 @@ type Request struct {
 	Client Client
 	// MinTTL is the least remaining lifetime of the credentials; 0 accepts any.
 	MinTTL time.Duration
-	// Login opens only the MFA session, whatever roles the profile has. It asks AWS again even if a recent failure
-	// is cached.
+	// Login opens only the session of the source, whatever roles the profile has. It asks AWS again even if a recent
+	// failure is cached. If a person logged in on a page, the answer holds no credentials, and its Expires is when a
+	// person has to log in again, or zero if that is not known.
 	Login bool
 	// AdHoc is a role for this request that no profile defines; nil uses the profile unchanged.
 	AdHoc *AdHoc
@@ -114,7 +115,6 @@ type Answer struct {
 	Direct      bool               // the role was assumed with the long-lived key
 	ReadOnly    bool               // AWS's own policy limits the session to reading
 	Account     string             // twelve digits; empty if the plan does not contain it
-	Renews      bool               // Broker renews the session without a person, while it is in use
 	Warnings    []profiles.Warning // about the files and the plan; says which files were read from their last valid state
 	// Endpoints are the endpoints of the plan that are not AWS's own, see Plan.Endpoints. It is set also if there is an
 	// error, and so are Role and Account if there is a plan.

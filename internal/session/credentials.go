@@ -55,8 +55,12 @@ func (b *Broker) Credentials(ctx context.Context, req Request) (Answer, error) {
 		return failed, withPlanHint(err, req.Profile)
 	}
 	step := &got.plan.Steps[got.last]
-	if step.Operation == CreateToken { // a login: nobody gets the access token
-		got.creds = Credentials{Expires: got.creds.Expires, Issued: got.creds.Issued, Cached: got.creds.Cached}
+	if req.Login && got.plan.Source.Kind.ByPage() { // nobody gets the access token
+		expires := got.creds.Expires
+		if !got.plan.byPerson(got.last) {
+			expires = time.Time{}
+		}
+		got.creds = Credentials{Expires: expires, Cached: got.creds.Cached}
 	}
 	return Answer{
 		Credentials: got.creds,
@@ -71,7 +75,6 @@ func (b *Broker) Credentials(ctx context.Context, req Request) (Answer, error) {
 		Account:     got.plan.account(got.last),
 		Warnings:    got.warnings,
 		Endpoints:   got.plan.Endpoints(),
-		Renews:      got.plan.renews(got.last) && !got.plan.byPerson(got.last),
 	}, nil
 }
 

@@ -266,7 +266,7 @@ func (b *Broker) FinishLogin(ctx context.Context, req Request, login Login, code
 // loginAnswer returns the answer for a login.
 func (p *Plan) loginAnswer(until time.Time) Answer {
 	return Answer{Credentials: Credentials{Expires: until}, Profile: p.Profile, Source: p.Source.Name,
-		Endpoints: p.Endpoints(), Renews: !p.byPerson(0)}
+		Endpoints: p.Endpoints()}
 }
 
 // pagePlan returns the plan of a request for a login on a page.

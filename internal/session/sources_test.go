@@ -307,7 +307,7 @@ func TestAccessTokenIsNotHandedOut(t *testing.T) {
 				continue
 			}
 			a, err := w.Credentials(t.Context(), req)
-			if fault.Is(err, fault.Usage) == req.Login || req.Login && (err != nil || a.Expires.IsZero()) {
+			if fault.Is(err, fault.Usage) == req.Login || req.Login && (err != nil || !a.Expires.IsZero()) {
 				t.Errorf("%s: %v", name, err)
 			}
 			if !a.SessionToken.IsZero() || a.AccessKeyID != "" {
@@ -447,7 +447,7 @@ func TestLoginOnAPage(t *testing.T) {
 			}
 		}
 		a, err := w.FinishLogin(t.Context(), req, login, secret.String{})
-		if err != nil || a.Source != "my-sso" || !a.Renews || !a.SessionToken.IsZero() {
+		if err != nil || a.Source != "my-sso" || !a.Expires.IsZero() || !a.SessionToken.IsZero() {
 			t.Fatalf("%+v, %v", a, err)
 		}
 		old := w.get("sso-admin")
