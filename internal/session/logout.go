@@ -25,14 +25,14 @@ func (b *Broker) Logout(ctx context.Context, source string, files profiles.Files
 	n := b.cache.drop(match)
 	b.tagAgain(source)
 	var failed error
-	if set, err := b.cfg.Profiles.Load(files); err == nil {
-		for _, s := range set.Sources() {
-			if source == "" || s.Name == source {
-				kept[s.Name] = s
-			}
-		}
-	} else if source == "" {
+	all, err := b.sources(files)
+	if source == "" {
 		failed = err
+	}
+	for _, s := range all {
+		if source == "" || s.Name == source {
+			kept[s.Name] = s
+		}
 	}
 	if _, found := kept[source]; source != "" && !found {
 		kept[source] = profiles.Source{Name: source} // the vault may keep a session of it all the same
@@ -49,6 +49,23 @@ func (b *Broker) Logout(ctx context.Context, source string, files profiles.Files
 	b.logout.count(source)
 	b.cache.drop(match) // sessions that a fetch took from the vault meanwhile
 	return n, failed
+}
+
+// sources returns the sources of the files that keep anything.
+func (b *Broker) sources(files profiles.Files) ([]profiles.Source, error) {
+	set, err := b.cfg.Profiles.Load(files)
+	if err != nil {
+		return nil, err
+	}
+	settings, err := set.Settings()
+	if err != nil {
+		return nil, err
+	}
+	logins := set.LoginSources()
+	for i := range logins {
+		logins[i].Endpoint = logins[i].Endpoint.Replaced(settings.STSEndpoint)
+	}
+	return append(logins, set.Sources()...), nil
 }
 
 // logouts counts starts and ends of Logout, for each source. The empty name counts logouts of all sources.

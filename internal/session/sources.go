@@ -20,6 +20,8 @@ const longestConsoleLogin = 15 * time.Minute
 // planOther plans the steps of a chain whose source is not an IAM user. No step of it takes an MFA code.
 func (p *Plan) planOther(chain profiles.Chain, d *Defaults) error {
 	source := chain.Source
+	source.Endpoint = source.Endpoint.Replaced(d.STSEndpoint) // a logout has no step
+	p.Source = source
 	for _, role := range chain.Roles {
 		if role.FreshMFA {
 			return fault.New(fault.Config, "%s: mfa = each needs an IAM user with an MFA device, but the source of %q is %q",
@@ -274,6 +276,7 @@ func (b *Broker) pagePlan(req *Request) (*Plan, error) {
 	if err := b.refuseLocked(); err != nil {
 		return nil, err
 	}
+	req.Login = true
 	plan, _, err := b.plan(req)
 	switch {
 	case err != nil:
@@ -284,8 +287,5 @@ func (b *Broker) pagePlan(req *Request) (*Plan, error) {
 	case b.cfg.Logins == nil:
 		return nil, fault.New(fault.Internal, "this daemon cannot log in on a web page")
 	}
-	// The source has the endpoint of the files; the steps have the one that is used.
-	ready := *plan
-	ready.Source.Endpoint = plan.Steps[0].Endpoint
-	return &ready, nil
+	return plan, nil
 }
