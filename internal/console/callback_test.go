@@ -136,7 +136,7 @@ func TestCallbackTakesOne(t *testing.T) {
 // connTimeout, however many there are.
 func TestCallbackOutlastsIdleConnections(t *testing.T) {
 	c, done := await(t)
-	for range 2 * maxVisitors {
+	for range maxVisitors {
 		conn, err := net.Dial("tcp", c.listener.Addr().String())
 		if err != nil {
 			t.Fatal(err)

@@ -83,8 +83,7 @@ type Request struct {
 	// MinTTL is the least remaining lifetime of the credentials; 0 accepts any.
 	MinTTL time.Duration
 	// Login opens only the session of the source, whatever roles the profile has. It asks AWS again even if a recent
-	// failure is cached. If a person logged in on a page, the answer holds no credentials, and its Expires is when a
-	// person has to log in again, or zero if that is not known.
+	// failure is cached. If a person logged in on a page, the answer holds no credentials and no Expires.
 	Login bool
 	// AdHoc is a role for this request that no profile defines; nil uses the profile unchanged.
 	AdHoc *AdHoc

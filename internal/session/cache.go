@@ -325,6 +325,16 @@ func (c *cache) current(key Key) (Credentials, bool) {
 	return s.entry.cached(), true
 }
 
+// loggedOut returns why the login of a key is no longer renewed, or nil.
+func (c *cache) loggedOut(key Key) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s := c.slots[key]; s != nil && s.loggedOut() {
+		return s.err
+	}
+	return nil
+}
+
 // discard removes a session that AWS refused, unless a newer session has replaced it.
 func (c *cache) discard(key Key, refused Credentials) {
 	c.mu.Lock()

@@ -56,11 +56,7 @@ func (b *Broker) Credentials(ctx context.Context, req Request) (Answer, error) {
 	}
 	step := &got.plan.Steps[got.last]
 	if req.Login && got.plan.Source.Kind.ByPage() { // nobody gets the access token
-		expires := got.creds.Expires
-		if !got.plan.byPerson(got.last) {
-			expires = time.Time{}
-		}
-		got.creds = Credentials{Expires: expires, Cached: got.creds.Cached}
+		got.creds = Credentials{Cached: got.creds.Cached}
 	}
 	return Answer{
 		Credentials: got.creds,
@@ -143,6 +139,9 @@ func (b *Broker) serve(ctx context.Context, req *Request) (served, error) {
 			return got, err
 		}
 		got.creds, err = b.wait(ctx, plan, got.last, req)
+		if ended := b.cache.loggedOut(plan.Key(0)); req.Login && err == nil && ended != nil {
+			err = ended // the token still works, but the person wants to log in
+		}
 		first := &plan.Steps[0]
 		if errors.Is(err, ErrDurationTooLong) && first.RoleARN != "" && !second && req.MinTTL <= hour {
 			b.shorten(first)

@@ -64,7 +64,7 @@ func (b *Broker) Held() []Held {
 		if s.entry != nil && now.before(s.entry.end) {
 			h.Role = s.plan.Steps[s.step].subject(s.entry.creds)
 			h.AccessKeyID, h.Expires, h.Renews = s.entry.creds.AccessKeyID, s.entry.creds.Expires, s.entry.refresh.wall
-			if h.Login && s.plan.byPerson(s.step) {
+			if s.loggedOut() {
 				h.Renews = time.Time{}
 			}
 		} else if s.err == nil {

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"broker/internal/fault"
 )
 
 // renew refreshes a session before it expires, so that no request waits for it. It never asks a person for a code:
@@ -25,12 +27,8 @@ func (p *Plan) renews(i int) bool {
 	return p.Steps[i].Operation != GetFederationToken && p.Steps[i].ElevatedUntil.IsZero()
 }
 
-// byPerson reports whether only a person can renew the session of step i: with a code, or by a login without a
-// scope, for which AWS gives no refresh token.
+// byPerson reports whether only a person can give the code of step i.
 func (p *Plan) byPerson(i int) bool {
-	if p.Steps[i].Operation == CreateToken {
-		return len(p.Source.Scopes) == 0
-	}
 	return p.Steps[i].LongTerm && p.Steps[i].NeedsPerson() && p.MFAProcess == ""
 }
 
@@ -45,6 +43,11 @@ type Ending struct {
 	Used    bool // in the last hour
 }
 
+// loggedOut reports whether AWS no longer renews a login on a page without a person. The session may work for a while.
+func (s *slot) loggedOut() bool {
+	return s.step == 0 && s.plan.Source.Kind.ByPage() && fault.Is(s.err, fault.LoginNeeded)
+}
+
 // Ending lists the sessions that end soon, the first to end first.
 func (b *Broker) Ending() (list []Ending) {
 	c := b.cache
@@ -55,7 +58,7 @@ func (b *Broker) Ending() (list []Ending) {
 	for key, s := range c.slots {
 		e := s.entry
 		if e == nil || !now.before(e.end) || now.before(e.refresh) || later.before(e.end) || !s.plan.renews(s.step) ||
-			!s.plan.byPerson(s.step) {
+			!s.plan.byPerson(s.step) && !s.loggedOut() {
 			continue
 		}
 		list = append(list, Ending{Key: key, Login: s.plan.login(), Expires: e.creds.Expires,
@@ -70,7 +73,7 @@ func (b *Broker) Ending() (list []Ending) {
 // KeyOfCode returns the key of the session for which a request would need a code or a login, if it would need one.
 func (b *Broker) KeyOfCode(req Request) (Key, bool) {
 	plan, _, err := b.plan(&req)
-	if err != nil || plan.Steps[0].MFASerial == "" && !plan.byPerson(0) {
+	if err != nil || plan.Steps[0].MFASerial == "" && !plan.Source.Kind.ByPage() {
 		return Key{}, false
 	}
 	return plan.Key(0), true

@@ -497,29 +497,33 @@ func TestLogoutEndsTheLogin(t *testing.T) {
 	})
 }
 
-// TestLoginWithoutScopesEndsSoon: AWS gives such a login no refresh token, so a person is told before it ends.
-func TestLoginWithoutScopesEndsSoon(t *testing.T) {
+// TestDeadLoginEndsSoon: once AWS renews a login no longer, people are told before its token ends, and can log in before
+// that.
+func TestDeadLoginEndsSoon(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, c := withCenter(t)
 		defer w.end()
-		old := assigned("old")
-		old.Source.Name, old.Source.Scopes = "https://old.awsapps.com/start", nil
-		w.plant(old)
-		w.get("old")
 		w.get("sso-admin")
-		time.Sleep(55 * time.Minute)
+		login := Request{Profile: "my-sso", Files: w.files, Login: true}
+		if _, err := w.Credentials(t.Context(), login); err != nil {
+			t.Fatal(err)
+		}
+		c.mu.Lock()
+		c.dead, c.kept = true, ""
+		c.mu.Unlock()
+		time.Sleep(42 * time.Minute) // past the refresh of both
+		w.get("sso-admin")
+		if _, err := w.Credentials(t.Context(), login); !fault.Is(err, fault.LoginNeeded) {
+			t.Errorf("a login says %v", err)
+		}
+		time.Sleep(10 * time.Minute)
 		list := w.Ending()
-		if len(list) != 1 || list[0].Login != old.Source.Name {
+		if len(list) != 1 || list[0].Login != "my-sso" || !w.Held()[0].Renews.IsZero() {
 			t.Errorf("%+v", list)
 		}
-		key, ok := w.KeyOfCode(Request{Profile: "old", Files: w.files})
-		if !ok || len(list) == 1 && key != list[0].Key {
+		if key, ok := w.KeyOfCode(Request{Profile: "sso-admin", Files: w.files}); !ok || len(list) == 1 && key != list[0].Key {
 			t.Error("the profile does not depend on the login")
 		}
-		if _, ok := w.KeyOfCode(Request{Profile: "sso-admin", Files: w.files}); ok {
-			t.Error("a login that renews by itself needs a person")
-		}
-		_ = c
 	})
 }
 
