@@ -63,7 +63,10 @@ func (b *Broker) Held() []Held {
 		}
 		if s.entry != nil && now.before(s.entry.end) {
 			h.Role = s.plan.Steps[s.step].subject(s.entry.creds)
-			h.AccessKeyID, h.Expires, h.Renews = s.entry.creds.AccessKeyID, s.entry.creds.Expires, s.entry.refresh.wall
+			if s.plan.Steps[s.step].Operation != CreateToken { // a token has none
+				h.AccessKeyID = s.entry.creds.AccessKeyID
+			}
+			h.Expires, h.Renews = s.entry.creds.Expires, s.entry.refresh.wall
 			if s.loggedOut() {
 				h.Renews = time.Time{}
 			}
