@@ -30,6 +30,7 @@ const pagePatience = 10 * time.Minute
 // in.
 type pageLogin struct {
 	*program
+	set     *profiles.Set
 	name    string // what the person named
 	source  profiles.Source
 	browser console.Browser
@@ -69,7 +70,7 @@ func (p *program) newPageLogin(
 	if err != nil {
 		return nil, err
 	}
-	l := &pageLogin{program: p, name: name, source: source}
+	l := &pageLogin{program: p, set: set, name: name, source: source}
 	l.printed = fault.Hintf("broker login --device %s", name)
 	wrong := o.remote
 	if source.Kind == profiles.ConsoleLogin {
@@ -306,10 +307,29 @@ func (l *pageLogin) explain(how string, page wire.Page) {
 	l.raw(page.URL)
 }
 
+// makeKeyring creates the file keyring if there is none yet: a person without a long-lived key has had no use for it.
+func (l *pageLogin) makeKeyring(ctx context.Context) error {
+	ring, err := l.openKeyring(ctx, l.set)
+	if err != nil {
+		return err
+	}
+	ring.makes = true
+	if err := ring.with(ctx, func() error { return ring.Check(ctx) }); err != nil {
+		return err
+	}
+	return ring.keep()
+}
+
 // byDaemon makes the daemon begin and finish the login. done gets the answer to the last request.
 func (l *pageLogin) byDaemon(done *wire.Response) *pageLogin {
 	l.begin = func(ctx context.Context, redirect string) (wire.Page, error) {
-		resp, err := l.ask(ctx, wire.Request{Verb: wire.BeginLogin, Profile: l.name, Page: &wire.Page{Redirect: redirect}})
+		req := wire.Request{Verb: wire.BeginLogin, Profile: l.name, Page: &wire.Page{Redirect: redirect}}
+		resp, err := l.ask(ctx, req)
+		if fault.Is(err, fault.NotFound) {
+			if err = l.makeKeyring(ctx); err == nil {
+				resp, err = l.ask(ctx, req)
+			}
+		}
 		if err == nil && (resp.Page == nil || resp.Page.URL == "") {
 			err = fault.New(fault.Unreachable, "the daemon's answer has no page to log in on")
 		}
