@@ -26,8 +26,8 @@ import (
 // pagePatience is how long a login waits for the browser, as the AWS CLI does.
 const pagePatience = 10 * time.Minute
 
-// pageLogin is a login on a web page. Only the command `broker login` makes one: no other command opens a browser to log
-// in.
+// pageLogin is a login on a web page. Only the command `broker login` makes one: no other command opens a browser to
+// log in.
 type pageLogin struct {
 	*program
 	set     *profiles.Set
@@ -71,10 +71,10 @@ func (p *program) newPageLogin(
 		return nil, err
 	}
 	l := &pageLogin{program: p, set: set, name: name, source: source}
-	l.printed = fault.Hintf("broker login --device %s", name)
+	l.printed = fault.Hintf("broker login %s --device", name)
 	wrong := o.remote
 	if source.Kind == profiles.ConsoleLogin {
-		l.printed = fault.Hintf("broker login --remote %s", name)
+		l.printed = fault.Hintf("broker login %s --remote", name)
 		wrong = o.device
 	}
 	if wrong {
@@ -104,8 +104,8 @@ func browserOption(c *cli.Context) *string {
 	return &command
 }
 
-// findBrowser completes a browser with the option --browser or, if nothing else names one, with BROWSER of the shell. It
-// checks that the browser can be run.
+// findBrowser completes a browser with the option --browser or, if nothing else names one, with BROWSER of the shell.
+// It checks that the browser can be run.
 func (p *program) findBrowser(
 	b console.Browser, option *string, settings profiles.Settings, printed fault.Hint,
 ) (console.Browser, error) {
@@ -177,7 +177,8 @@ func (l *pageLogin) inBrowser(ctx context.Context) error {
 	l.explain("log in in the browser", page)
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	// The address is no argument of the browser: whoever reads the state there could log Broker in as somebody else.
+	// The address is no argument of the browser: anybody who reads
+	// the state there could log Broker in as another person.
 	opened := make(chan error, 1)
 	go func() { opened <- visit{browser: l.browser, printed: l.printed}.open(ctx, secret.New(page.URL)) }()
 	var code secret.String

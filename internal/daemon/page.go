@@ -29,8 +29,8 @@ func (d *Daemon) beginLogin(ctx context.Context, c call) error {
 	return c.reply(wire.Response{Page: &page})
 }
 
-// finishLogin exchanges the code of a page for a login. While nobody has confirmed on the page, it replies with the page
-// again and with the time to wait.
+// finishLogin exchanges the code of a page for a login. While nobody has confirmed on the page, it replies with the
+// page again and with the time to wait.
 func (d *Daemon) finishLogin(ctx context.Context, c call) error {
 	page := wire.Page{}
 	if c.req.Page != nil {

@@ -47,7 +47,7 @@ func fromProcess(ctx context.Context, command string, timeout time.Duration) (se
 // credentialTimeout limits a credential_process. It may call AWS, which takes longer than to print a code.
 const credentialTimeout = 30 * time.Second
 
-// CredentialProcess runs the credential_process of another program, by the rules of FromProcess but with 30 seconds, and
+// CredentialProcess runs the credential_process of another program, by the rules of FromProcess but with 30 seconds. It
 // returns its output.
 func CredentialProcess(ctx context.Context, command string) (secret.String, error) {
 	out, _, err := runProcess(ctx, "credential_process", command, credentialTimeout)

@@ -88,7 +88,8 @@ func (s Step) subject(creds Credentials) string {
 
 // account returns the account of a step's session if the plan contains it, or "".
 func (p *Plan) account(i int) string {
-	return cmp.Or(p.Steps[i].AccountID, partition.AccountOfARN(cmp.Or(p.Steps[i].RoleARN, p.Source.ARN, p.Source.MFASerial)))
+	arn := cmp.Or(p.Steps[i].RoleARN, p.Source.ARN, p.Source.MFASerial)
+	return cmp.Or(p.Steps[i].AccountID, partition.AccountOfARN(arn))
 }
 
 // withPlanHint adds a hint to a failure of AWS or of the network that has none. `broker explain` shows the device,

@@ -473,7 +473,8 @@ func keysOf(p *Plan) []Key {
 			strconv.FormatBool(s.Endpoint.Legacy), strconv.FormatBool(s.Endpoint.FIPS),
 			strconv.FormatBool(s.Endpoint.Compatible),
 			s.Duration.String(), s.MFASerial, s.RoleARN, s.SessionName, s.ExternalID, s.Policy, s.PolicyARN,
-			s.SourceIdentity, s.AccountID, s.RoleName, until(s.ElevatedUntil), strconv.Itoa(len(s.Tags)), strconv.Itoa(len(s.TransitiveTags)),
+			s.SourceIdentity, s.AccountID, s.RoleName, until(s.ElevatedUntil),
+			strconv.Itoa(len(s.Tags)), strconv.Itoa(len(s.TransitiveTags)),
 		} {
 			field(v)
 		}

@@ -91,7 +91,7 @@ func (p *Plan) webIdentityStep(role profiles.Role, d *Defaults) Step {
 }
 
 // refuse returns an error for a request that a plan cannot serve with the credentials of step i. Nobody gets the
-// access token of a portal: whoever has it gets every permission set of the person.
+// access token of a portal: it gives every permission set of the person.
 func (p *Plan) refuse(i int, req *Request) error {
 	switch {
 	case p.Source.Kind != profiles.IAMUser && !req.Code.IsZero():

@@ -281,8 +281,8 @@ func TestPermissionSet(t *testing.T) {
 	})
 }
 
-// TestAccessTokenIsNotHandedOut: whoever has the access token of a portal gets every permission set. No request, also
-// none for a login, gets it. Seen to fail without Plan.refuse, and without the end of Credentials.
+// TestAccessTokenIsNotHandedOut: the access token of a portal gives every permission set. No request gets it, not even
+// one for a login. Seen to fail without Plan.refuse, and without the end of Credentials.
 func TestAccessTokenIsNotHandedOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, c := withCenter(t)
@@ -345,7 +345,7 @@ func TestOneRefreshForAll(t *testing.T) {
 	})
 }
 
-// TestRefusedTokenIsRenewedOnce: if the portal does not accept the token, fifty requests drop it once and renew it once.
+// TestRefusedTokenIsRenewedOnce: if the portal does not accept the token, fifty requests drop it and renew it once.
 func TestRefusedTokenIsRenewedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, c := withCenter(t)
@@ -497,8 +497,8 @@ func TestLogoutEndsTheLogin(t *testing.T) {
 	})
 }
 
-// TestDeadLoginEndsSoon: once AWS renews a login no longer, people are told before its token ends, and can log in before
-// that.
+// TestDeadLoginEndsSoon: once AWS renews a login no longer, people are told before its token ends, and can log in
+// before that.
 func TestDeadLoginEndsSoon(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, c := withCenter(t)

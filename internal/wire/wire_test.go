@@ -306,7 +306,8 @@ func TestNoSecretIsPrinted(t *testing.T) {
 	resp := Response{Credential: &cred}
 	page := Page{Proof: secret.New(text)}
 	req.Page, resp.Page = &page, &page
-	for _, v := range []any{page, &page, req, &req, cred, &cred, resp, &resp, []Request{req}, map[string]Credential{"a": cred}} {
+	all := []any{page, &page, req, &req, cred, &cred, resp, &resp, []Request{req}, map[string]Credential{"a": cred}}
+	for _, v := range all {
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
 			got := fmt.Sprintf(verb, v)
 			if strings.Contains(got, text) || strings.Contains(got, fmt.Sprintf("%x", text)) {
