@@ -23,7 +23,8 @@ func (p *program) loginCommand() *cli.Command {
 		UsageText: "broker login\n" +
 			"broker login prod\n" +
 			"broker login security --code 123456\n" +
-			"broker login my-sso --device",
+			"broker login my-sso --device\n" +
+			"broker login --console paul --region eu-west-1",
 		ArgsUsage: "[PROFILE|SOURCE…]",
 		Description: "With several profiles, asks for one code per MFA device, then assumes all roles at once. Without a\n" +
 			"name, opens a session for each IAM user in turn. Other requests that wait for the same code continue too.\n" +
@@ -33,6 +34,8 @@ func (p *program) loginCommand() *cli.Command {
 			&cli.StringFlag{Name: "code", Usage: "use the six `DIGITS` that the MFA device shows; for scripts"},
 			&cli.BoolFlag{Name: "pick", Usage: "choose a profile on the terminal"},
 			&cli.BoolFlag{Name: "device", Usage: "show a code of Identity Center to confirm on any device, and open no browser"},
+			&cli.StringFlag{Name: "console", Usage: "sign in to the AWS console and keep the login as the new source `NAME`"},
+			&cli.StringFlag{Name: "region", Usage: "sign in to `REGION` with --console; otherwise AWS_REGION of your shell"},
 			&cli.BoolFlag{Name: "remote", Usage: "read the text that a console login shows in a browser on another machine"},
 			&cli.StringFlag{Name: "browser", Usage: "open the page with `COMMAND`, which can use {profile}, {account} and {url}"},
 		},
@@ -41,6 +44,16 @@ func (p *program) loginCommand() *cli.Command {
 			set, err := p.set()
 			if err != nil {
 				return err
+			}
+			o := pageOptions{device: c.Bool("device"), remote: c.Bool("remote"), browser: browserOption(c)}
+			switch {
+			case c.IsSet("region") && !c.IsSet("console"):
+				return fault.New(fault.Usage, "--region only works with --console").WithHint("broker login --help")
+			case c.IsSet("console") && (c.Args().Present() || c.IsSet("code") || c.Bool("pick")):
+				return fault.New(fault.Usage, "--console takes one name, and no code").
+					WithHint("broker login --console %s", c.String("console"))
+			case c.IsSet("console"):
+				return p.firstConsoleLogin(c.Context, set, c.String("console"), c.String("region"), o)
 			}
 			var names []string
 			for _, typed := range c.Args().Slice() {
@@ -82,8 +95,7 @@ func (p *program) loginCommand() *cli.Command {
 					return fault.Of(err).WithHint("broker login --code 123456")
 				}
 			}
-			return p.login(c.Context, set, names, code, pageOptions{
-				device: c.Bool("device"), remote: c.Bool("remote"), browser: browserOption(c)})
+			return p.login(c.Context, set, names, code, o)
 		},
 	}
 }
