@@ -16,7 +16,7 @@ import (
 	"broker/internal/wire"
 )
 
-// logins are logins of which each answer is known beforehand.
+// logins are logins whose answers are known beforehand.
 type logins struct {
 	began   []string // the redirects
 	answers []error  // of FinishLogin
