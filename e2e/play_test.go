@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -241,6 +242,26 @@ func browserRole(address, out string) error {
 		_, _ = fmt.Fprintf(&said, "%s: %d\n", bad.what, resp.StatusCode)
 	}
 	for to := address; strings.HasPrefix(to, "http://"); {
+		// Whatever a browser sends besides the answer of a login page does not end the login.
+		if base, query, ok := strings.Cut(to, "/oauth/callback?"); ok {
+			for _, bad := range []struct{ what, method, to, host string }{
+				{"favicon", "GET", base + "/favicon.ico", ""},
+				{"stale state", "GET", base + "/oauth/callback?code=stale&state=stale", ""},
+				{"declined elsewhere", "GET", base + "/oauth/callback?error=access_denied&state=stale", ""},
+				{"callback posted", "POST", to, ""},
+				{"callback of another host", "GET", to, "localhost"},
+				{"callback elsewhere", "GET", base + "/?" + query, ""},
+			} {
+				resp, err := ask(bad.method, bad.to, bad.host)
+				if err != nil {
+					return err
+				}
+				_, _ = fmt.Fprintf(&said, "%s: %d\n", bad.what, resp.StatusCode)
+			}
+			if u, err := url.Parse(to); err == nil {
+				_, _ = fmt.Fprintf(&said, "state in arguments: %v\n", inArguments(u.Query().Get("state")))
+			}
+		}
 		resp, err := ask("GET", to, "")
 		if err != nil {
 			return err

@@ -92,11 +92,13 @@ func (p *program) daemon(ctx context.Context, background, replace bool) error {
 	broker := session.New(flights, session.Config{
 		Profiles: store,
 		Vault:    caller,
+		Logins:   caller,
 		STS:      sts,
 		Check:    sts.Check,
 		Who:      session.Local(),
 		BootTime: bootTime(),
 		Process:  mfa.FromProcess,
+		Run:      mfa.CredentialProcess,
 		Log:      log,
 	})
 	caller.Notice = func(source, line string) {

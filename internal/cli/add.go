@@ -67,6 +67,9 @@ func (p *program) add(c *cli.Context, name string) error {
 	if err := profiles.CheckSource(name, c.String("mfa-serial")); err != nil {
 		return err
 	}
+	if err := set.CheckNewUser(name); err != nil {
+		return err
+	}
 	known, exists := set.Source(name)
 	ring, err := p.openKeyring(ctx, set)
 	if err != nil {

@@ -242,6 +242,33 @@ func (p *program) completeSources(c *cli.Context) {
 	}
 }
 
+// completeLoginSources prints the sources for the first argument of a command, also those with a login on a page.
+func (p *program) completeLoginSources(c *cli.Context) {
+	p.completeSources(c)
+	if c.NArg() == 0 {
+		p.completePages()
+	}
+}
+
+// completeLogins prints the profiles and the sources with a login on a page.
+func (p *program) completeLogins(*cli.Context) {
+	p.completeNames(true)
+	p.completePages()
+}
+
+// completePages prints the sources to which people log in on a page, unless they have the name of a profile.
+func (p *program) completePages() {
+	set, err := new(profiles.Store).Load(p.files())
+	if err != nil {
+		return
+	}
+	for _, source := range set.LoginSources() {
+		if _, err := set.Resolve(source.Name); err != nil {
+			p.complete(source.Name, "")
+		}
+	}
+}
+
 // completeAlias prints the existing aliases for the first argument, and the profiles for the second one.
 func (p *program) completeAlias(c *cli.Context) {
 	switch c.NArg() {
@@ -266,7 +293,7 @@ func (p *program) completeNames(withAliases bool) {
 		if s.Kind == profiles.KindOther {
 			continue
 		}
-		what := s.AccountID + " " + s.RoleARN[strings.LastIndexByte(s.RoleARN, '/')+1:]
+		what := s.AccountID + " " + roleOf(s)
 		if s.Kind == profiles.KindSource {
 			what = "source"
 		}

@@ -11,7 +11,6 @@ import (
 	"golang.org/x/term"
 
 	"broker/internal/console"
-	"broker/internal/environ"
 	"broker/internal/fault"
 	"broker/internal/profiles"
 	"broker/internal/secret"
@@ -103,7 +102,7 @@ func (p *program) newVisit(c *cli.Context, name string, w wanted) (visit, error)
 		v.browser.Profile = w.role.ARN[strings.LastIndexByte(w.role.ARN, '/')+1:]
 		v.printed = fault.Hintf("broker console %s --print", w.shown())
 		asked = "" // the role does not use the browser of its source
-	case len(chain.Roles) == 0:
+	case len(chain.Roles) == 0 && chain.Source.Kind == profiles.IAMUser:
 		v.role = &wire.Role{}
 		if w.role != nil {
 			*v.role = *w.role
@@ -130,19 +129,8 @@ func (p *program) newVisit(c *cli.Context, name string, w wanted) (visit, error)
 	if v.browser.Words, err = set.Browser(asked); err != nil {
 		return visit{}, err
 	}
-	if c.IsSet("browser") {
-		if v.browser.Words = profiles.SplitCommand(c.String("browser")); len(v.browser.Words) == 0 {
-			return visit{}, fault.New(fault.Usage, "--browser is empty").WithHint("%s", v.printed)
-		}
-	}
-	v.browser.Path, _ = environ.Path(os.Getenv("HOME"), settings.Path)
-	if len(v.browser.Words) == 0 {
-		var warnings []string
-		v.browser.Words, warnings = console.FromShell(os.Getenv("BROWSER"), v.browser.Path)
-		p.warn(warnings)
-	}
-	if _, err := v.browser.Command(""); err != nil {
-		return visit{}, fault.Of(err).WithHint("%s", v.printed)
+	if v.browser, err = p.findBrowser(v.browser, browserOption(c), settings, v.printed); err != nil {
+		return visit{}, err
 	}
 	return v, nil
 }

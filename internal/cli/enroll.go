@@ -356,7 +356,7 @@ func (n *enrollment) firstSession(ctx context.Context) error {
 		} else {
 			n.p.say("%s: the first session needs another code: one that you have not typed yet", n.Source)
 		}
-		err = n.p.login(ctx, set, []string{n.Source}, secret.String{})
+		err = n.p.login(ctx, set, []string{n.Source}, secret.String{}, pageOptions{})
 		if !source.HasSeed || !fault.Is(err, fault.CodeRejected) || try == enrollTries {
 			return err
 		}

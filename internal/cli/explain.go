@@ -141,7 +141,7 @@ func (p *program) explanation(ctx context.Context, typed string) (explainJSON, e
 
 // deviceTrouble reports a source without an MFA device.
 func deviceTrouble(set *profiles.Set, source profiles.Source) []trouble {
-	if source.MFASerial != "" || source.NoSession {
+	if source.MFASerial != "" || source.NoSession || source.Kind != profiles.IAMUser {
 		return nil
 	}
 	command := fault.Hintf("broker mfa enroll %s", source.Name)
@@ -204,6 +204,9 @@ func asked(daemon string, plan *session.Plan, held []*time.Time, keyring string)
 		return nobody("the session is held")
 	case held[0] != nil:
 		return nobody("the session of step 1 is held")
+	case plan.Source.Kind.ByPage():
+		return askedJSON{Whom: "person", Text: "you, on a web page after " +
+			string(fault.Hintf("broker login %s", plan.Source.Name)) + ", unless the keyring holds an open login"}
 	case first.MFASerial == "":
 		return nobody("no code is needed" + passphrase)
 	case first.Seeded:
@@ -221,12 +224,26 @@ func asked(daemon string, plan *session.Plan, held []*time.Time, keyring string)
 func (p *program) explain(plan explainJSON) {
 	p.say("%s", fault.Line(plan.Profile))
 	for i, s := range plan.Steps {
-		p.say("%d. %s for %s, for %s", i+1, s.Operation, fault.Line(s.For), profiles.FormatDuration(time.Duration(s.Seconds)*time.Second))
+		lasts := ""
+		if s.Seconds > 0 {
+			lasts = ", for " + profiles.FormatDuration(time.Duration(s.Seconds)*time.Second)
+		}
+		p.say("%d. %s for %s%s", i+1, s.Operation, fault.Line(s.For), lasts)
 		detail := func(what, value string) {
 			if value != "" {
 				p.say("   %-12s %s", what, fault.Line(value))
 			}
 		}
+		switch session.Operation(s.Operation) {
+		case session.CreateToken:
+			detail("portal", plan.StartURL)
+		case session.CreateOAuth2Token:
+			detail("login", plan.Login)
+		case session.RunProgram:
+			detail("program", plan.Command)
+		}
+		detail("account", s.AccountID)
+		detail("permission set", s.PermissionSet)
 		detail("role", s.RoleARN)
 		detail("session name", s.SessionName)
 		detail("identity", s.SourceIdentity)
@@ -244,7 +261,12 @@ func (p *program) explain(plan explainJSON) {
 		detail("rights", rights(s.ReadOnly)+elevated)
 		detail("external id", s.ExternalID)
 		detail("endpoint", s.Endpoint)
-		detail("signed with", map[bool]string{true: "the long-lived key, by the vault process", false: fmt.Sprintf("the session of step %d", i)}[i == 0])
+		detail("signed with", map[string]string{
+			"long-lived key": "the long-lived key, by the vault process",
+			"session":        fmt.Sprintf("the session of step %d", i),
+			"login":          "the tokens of the login, by the vault process",
+			"token":          "the token in " + plan.TokenFile,
+		}[s.SignedWith])
 		detail("mfa device", s.MFASerial)
 		switch s.Code {
 		case "seed":

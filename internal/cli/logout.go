@@ -15,10 +15,12 @@ func (p *program) logoutCommand() *cli.Command {
 		Name:  "logout",
 		Usage: "forget the sessions of a source, or of all sources",
 		UsageText: "broker logout\n" +
-			"broker logout security",
-		ArgsUsage:    "[SOURCE]",
-		Description:  "Sessions that were already handed out stay valid in AWS until they expire.",
-		BashComplete: p.completeSources,
+			"broker logout security\n" +
+			"broker logout my-sso",
+		ArgsUsage: "[SOURCE]",
+		Description: "Also ends the session of an IAM Identity Center portal. Sessions that were already handed out stay valid\n" +
+			"in AWS until they expire.",
+		BashComplete: p.completeLoginSources,
 		Action: func(c *cli.Context) error {
 			if c.Args().Len() > 1 {
 				return fault.New(fault.Usage, "logout needs one source or none").WithHint("broker logout SOURCE")
@@ -29,14 +31,9 @@ func (p *program) logoutCommand() *cli.Command {
 				if err != nil {
 					return err
 				}
-				found, err := set.FindSource(source)
-				if err != nil {
-					if chain, cerr := set.Resolve(source); cerr == nil {
-						err = fault.Of(err).WithHint("broker logout %s", chain.Source.Name)
-					}
+				if source, err = findLogout(set, source); err != nil {
 					return err
 				}
-				source = found.Name
 			}
 			// This starts a daemon if none is running, because the keyring may keep a session.
 			resp, err := p.ask(c.Context, wire.Request{Verb: wire.Logout, Profile: source})
@@ -47,6 +44,32 @@ func (p *program) logoutCommand() *cli.Command {
 			return nil
 		},
 	}
+}
+
+// findLogout returns the name of the source that a person means. A profile does not stand for its source, because a
+// logout concerns other profiles too; only the profile of a console login has the name of its source.
+func findLogout(set *profiles.Set, typed string) (string, error) {
+	found, err := set.FindSource(typed)
+	if err == nil {
+		return found.Name, nil
+	}
+	for _, source := range set.LoginSources() {
+		if source.Name == typed || source.Kind == profiles.Portal && source.Name == profiles.StartURL(typed) {
+			return source.Name, nil
+		}
+	}
+	if name, ferr := set.FindLogin(typed); ferr == nil {
+		if source, ok, _ := set.LoginSource(name); ok {
+			if source.Name == name {
+				return name, nil
+			}
+			return "", fault.Of(err).WithHint("broker logout %s", source.Name)
+		}
+	}
+	if chain, cerr := set.Resolve(typed); cerr == nil {
+		err = fault.Of(err).WithHint("broker logout %s", chain.Source.Name)
+	}
+	return "", err
 }
 
 // exactSource finds a source for a command that deletes without confirmation: only by its full name or an alias.

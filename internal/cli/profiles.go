@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"encoding/json"
 	"io"
 	"slices"
@@ -66,19 +67,21 @@ func (p *program) printJSON(v any) error {
 
 // profileJSON is one profile in `broker profiles list --json`.
 type profileJSON struct {
-	Name      string   `json:"name"`
-	Kind      string   `json:"kind"` // role, source or other
-	AccountID string   `json:"account_id,omitempty"`
-	RoleARN   string   `json:"role_arn,omitempty"`
-	ReadOnly  bool     `json:"read_only,omitempty"`
-	Confirm   string   `json:"confirm,omitempty"`  // when Broker asks before it hands out a session
-	Bypassed  string   `json:"bypassed,omitempty"` // why AWS tools do not keep confirm and read_only
-	Source    string   `json:"source,omitempty"`
-	Region    string   `json:"region,omitempty"`
-	Linked    bool     `json:"linked"`
-	Aliases   []string `json:"aliases,omitempty"`
-	Origin    string   `json:"origin"`
-	Problem   string   `json:"problem,omitempty"`
+	Name      string `json:"name"`
+	Kind      string `json:"kind"` // role, source or other
+	AccountID string `json:"account_id,omitempty"`
+	RoleARN   string `json:"role_arn,omitempty"`
+	// PermissionSet is set instead of RoleARN for a profile of IAM Identity Center.
+	PermissionSet string   `json:"permission_set,omitempty"`
+	ReadOnly      bool     `json:"read_only,omitempty"`
+	Confirm       string   `json:"confirm,omitempty"`  // when Broker asks before it hands out a session
+	Bypassed      string   `json:"bypassed,omitempty"` // why AWS tools do not keep confirm and read_only
+	Source        string   `json:"source,omitempty"`
+	Region        string   `json:"region,omitempty"`
+	Linked        bool     `json:"linked"`
+	Aliases       []string `json:"aliases,omitempty"`
+	Origin        string   `json:"origin"`
+	Problem       string   `json:"problem,omitempty"`
 }
 
 func (p *program) profilesList(c *cli.Context) error {
@@ -100,6 +103,7 @@ func (p *program) profilesList(c *cli.Context) error {
 					s.Kind,
 					s.AccountID,
 					s.RoleARN,
+					s.PermissionSet,
 					s.ReadOnly,
 					s.Guard.String(),
 					s.Bypassed,
@@ -144,7 +148,7 @@ func listTable(w io.Writer, width int) *table {
 
 // cellsOf returns a profile's cells in a list: its name with the aliases, its account, role and region.
 func cellsOf(s profiles.Summary) []string {
-	name, role := s.Name, s.RoleARN[strings.LastIndexByte(s.RoleARN, '/')+1:]
+	name, role := s.Name, roleOf(s)
 	if len(s.Aliases) > 0 {
 		name += " (" + strings.Join(s.Aliases, ", ") + ")"
 	}
@@ -158,6 +162,11 @@ func cellsOf(s profiles.Summary) []string {
 		role += " (guarded)"
 	}
 	return []string{name, s.AccountID, role, s.Region}
+}
+
+// roleOf returns the name of a profile's role or permission set.
+func roleOf(s profiles.Summary) string {
+	return cmp.Or(s.RoleARN[strings.LastIndexByte(s.RoleARN, '/')+1:], s.PermissionSet)
 }
 
 // under prefixes a text with a name, unless the text already begins with it.
@@ -178,21 +187,31 @@ func dash(s string) string {
 
 // planJSON is `broker profiles show --json`, and a part of `broker explain --json`.
 type planJSON struct {
-	Profile string      `json:"profile"`
-	Region  string      `json:"region,omitempty"`
-	Source  string      `json:"source"`
-	Confirm string      `json:"confirm,omitempty"` // when Broker asks before it hands out a session
-	Steps   []stepJSON  `json:"steps"`
-	Values  []valueJSON `json:"values"`
-	Notes   []string    `json:"notes,omitempty"`
+	Profile string `json:"profile"`
+	Region  string `json:"region,omitempty"`
+	Source  string `json:"source"`
+	// Kind is the kind of a source that is not an IAM user: portal, console, web-identity or program. The next four
+	// are of these kinds.
+	Kind      string      `json:"kind,omitempty"`
+	StartURL  string      `json:"sso_start_url,omitempty"`
+	Login     string      `json:"login_session,omitempty"`
+	TokenFile string      `json:"web_identity_token_file,omitempty"`
+	Command   string      `json:"credential_process,omitempty"`
+	Confirm   string      `json:"confirm,omitempty"` // when Broker asks before it hands out a session
+	Steps     []stepJSON  `json:"steps"`
+	Values    []valueJSON `json:"values"`
+	Notes     []string    `json:"notes,omitempty"`
 }
 
 type stepJSON struct {
-	Operation   string `json:"operation"`
-	For         string `json:"for"` // the profile or source
-	RoleARN     string `json:"role_arn,omitempty"`
-	SessionName string `json:"role_session_name,omitempty"`
-	ExternalID  string `json:"external_id,omitempty"`
+	Operation string `json:"operation"`
+	For       string `json:"for"` // the profile or source
+	RoleARN   string `json:"role_arn,omitempty"`
+	// AccountID and PermissionSet are of GetRoleCredentials.
+	AccountID     string `json:"account_id,omitempty"`
+	PermissionSet string `json:"permission_set,omitempty"`
+	SessionName   string `json:"role_session_name,omitempty"`
+	ExternalID    string `json:"external_id,omitempty"`
 	// SourceIdentity, the tags and SessionName contain {program} where each program gets its own session.
 	SourceIdentity string    `json:"source_identity,omitempty"`
 	Tags           []tagJSON `json:"session_tags,omitempty"`
@@ -201,7 +220,7 @@ type stepJSON struct {
 	MFASerial      string    `json:"mfa_serial,omitempty"`
 	Seconds        int       `json:"duration_seconds"`
 	Endpoint       string    `json:"endpoint"`
-	SignedWith     string    `json:"signed_with"`          // "long-lived key" or "session"
+	SignedWith     string    `json:"signed_with"`          // "long-lived key", "session", "login", "token" or "nothing"
 	Code           string    `json:"code"`                 // "none", "seed", "program" or "person"
 	HeldUntil      string    `json:"held_until,omitempty"` // only in explain: expiry of the session that the daemon holds
 	Origin         string    `json:"origin"`
@@ -251,6 +270,8 @@ func (p *program) describe(typed string) (planJSON, *session.Plan, *profiles.Set
 		Profile: plan.Profile,
 		Region:  plan.Region,
 		Source:  plan.Source.Name,
+		Kind:    string(plan.Source.Kind), StartURL: plan.Source.StartURL, Login: plan.Source.ARN,
+		TokenFile: plan.Source.TokenFile, Command: plan.Source.Command,
 		Confirm: chain.Guard.String(),
 		Notes:   plan.Notes,
 		Values:  []valueJSON{},
@@ -260,15 +281,13 @@ func (p *program) describe(typed string) (planJSON, *session.Plan, *profiles.Set
 			Operation: string(
 				s.Operation,
 			), For: s.Profile, RoleARN: s.RoleARN, SessionName: s.SessionName, ExternalID: s.ExternalID,
-			MFASerial: s.MFASerial, Seconds: int(s.Duration.Seconds()), Endpoint: s.Endpoint.String(),
-			SignedWith: "session", Code: "none", Origin: s.Origin.String(),
+			AccountID: s.AccountID, PermissionSet: s.RoleName,
+			MFASerial: s.MFASerial, Seconds: int(s.Duration.Seconds()), Endpoint: endpointOf(&s),
+			SignedWith: signedWith(&s), Code: "none", Origin: s.Origin.String(),
 			SourceIdentity: s.SourceIdentity, TransitiveTags: s.TransitiveTags, ReadOnly: s.ReadOnly(),
 		}
 		for _, t := range s.Tags {
 			step.Tags = append(step.Tags, tagJSON(t))
-		}
-		if s.LongTerm {
-			step.SignedWith = "long-lived key"
 		}
 		switch {
 		case s.MFASerial == "":
@@ -294,6 +313,38 @@ func (p *program) describe(typed string) (planJSON, *session.Plan, *profiles.Set
 	return out, plan, set, nil
 }
 
+// endpointOf describes where the call of a step goes.
+func endpointOf(s *session.Step) string {
+	if s.Endpoint.URL != "" {
+		return s.Endpoint.URL
+	}
+	switch s.Operation {
+	case session.CreateToken, session.GetRoleCredentials:
+		return "IAM Identity Center of " + s.Endpoint.Region
+	case session.CreateOAuth2Token:
+		return "the sign-in service of " + cmp.Or(s.Endpoint.Region, "the region of the login")
+	case session.RunProgram:
+		return "none; Broker runs the program"
+	}
+	return s.Endpoint.String()
+}
+
+// signedWith says what proves to AWS who makes the call of a step; see stepJSON.
+func signedWith(s *session.Step) string {
+	switch s.Operation {
+	case session.CreateToken, session.CreateOAuth2Token:
+		return "login"
+	case session.AssumeRoleWithWebIdentity:
+		return "token"
+	case session.RunProgram:
+		return "nothing"
+	}
+	if s.LongTerm {
+		return "long-lived key"
+	}
+	return "session"
+}
+
 // rights describes the limit of a session.
 func rights(readOnly bool) string {
 	if readOnly {
@@ -315,9 +366,15 @@ func (p *program) profilesShow(c *cli.Context) error {
 		return p.printJSON(plan)
 	}
 	last := plan.Steps[len(plan.Steps)-1]
+	account, set := "", ""
+	for _, s := range plan.Steps {
+		account, set = account+s.AccountID, set+s.PermissionSet // one step has them
+	}
 	w := p.table()
 	for _, row := range [][2]string{
-		{"profile", plan.Profile}, {"source", plan.Source}, {"region", plan.Region}, {"role", last.RoleARN},
+		{"profile", plan.Profile}, {"source", plan.Source}, {"portal", plan.StartURL}, {"login", plan.Login},
+		{"token file", plan.TokenFile}, {"program", plan.Command}, {"account", account}, {"permission set", set},
+		{"region", plan.Region}, {"role", last.RoleARN},
 		{"rights", rights(last.ReadOnly)}, {"to confirm", plan.Confirm}, {"external id", last.ExternalID},
 		{"mfa device", plan.Steps[0].MFASerial},
 	} {

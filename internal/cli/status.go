@@ -246,9 +246,14 @@ func (p *program) printSessions(list []wire.Session) error {
 	t := p.table("PROFILE", "SOURCE", "SESSION", "KEY", "LEFT")
 	var notes []string
 	for _, s := range list {
-		what := "MFA session"
-		if s.Role != "" {
+		what, lasts := "MFA session", left(s.Expires)
+		switch {
+		case s.Role != "":
 			what = shortARN(s.Role)
+		case s.Login && s.Renews != nil: // the end of its token is of no interest
+			what, lasts = "login", "renewed"
+		case s.Login:
+			what = "login"
 		}
 		if s.ReadOnly {
 			what += ", read-only"
@@ -259,7 +264,7 @@ func (p *program) printSessions(list []wire.Session) error {
 		if s.Endpoint != "" {
 			what += ", from " + s.Endpoint
 		}
-		t.row(s.Profile, s.Source, what, secret.Tail(s.AccessKeyID), left(s.Expires))
+		t.row(s.Profile, s.Source, what, secret.Tail(s.AccessKeyID), lasts)
 		if s.Error != "" {
 			notes = append(notes, under(s.Profile, s.Error))
 		}

@@ -139,15 +139,24 @@ func (p *program) showTrust(
 		}
 	}
 	row("profile", t.Chain.Profile)
-	row("source", t.Chain.Source.Name)
+	source := t.Chain.Source
+	row("source", source.Name)
+	row("  portal", source.StartURL)
+	row("  login", source.ARN)
+	row("  token file", source.TokenFile)
+	row("  program", source.Command)
+	if a := t.Chain.Assignment; a != nil {
+		row("  account", a.AccountID)
+		row("  permission set", a.RoleName)
+	}
 	for _, s := range plan.Steps {
-		if s.Operation == session.AssumeRole {
+		if s.RoleARN != "" {
 			row("role", s.RoleARN)
 			row("  account", strings.SplitN(s.RoleARN, ":", 6)[4])
 			row("  external id", s.ExternalID)
 		}
 		row("  mfa device", s.MFASerial)
-		where, who := s.Endpoint.String(), ""
+		where, who := endpointOf(&s), ""
 		if settings.STSEndpoint != "" {
 			where += ", by sts_endpoint in " + settings.Origins["sts_endpoint"].String()
 		}

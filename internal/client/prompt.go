@@ -14,8 +14,8 @@ import (
 const promptPatience = 100 * time.Millisecond
 
 // PromptLine returns whose session this shell has and the time left. In a shell without a session it lists the
-// sources for which the daemon holds an MFA session, and the read-only profiles that are elevated here. It is empty
-// if there is nothing to show, or after an error.
+// sources for which the daemon holds an MFA session or a login, and the read-only profiles that are elevated here. It
+// is empty if there is nothing to show, or after an error.
 func (c Client) PromptLine(ctx context.Context) string {
 	if profile := os.Getenv("BROKER_PROFILE"); profile != "" {
 		end, err := time.Parse(time.RFC3339, os.Getenv("BROKER_EXPIRATION"))
@@ -35,7 +35,11 @@ func (c Client) PromptLine(ctx context.Context) string {
 	}
 	var words []string
 	for _, s := range status.Sessions {
-		if s.Role == "" && s.Expires != nil {
+		switch {
+		case s.Role != "" || s.Expires == nil:
+		case s.Login && s.Renews != nil: // Broker renews it
+			words = append(words, fault.Line(s.Source))
+		default:
 			words = append(words, fault.Line(s.Source)+" "+Left(time.Until(*s.Expires)))
 		}
 	}

@@ -148,7 +148,7 @@ func Start(words, environ []string) (<-chan error, error) {
 	go func() {
 		if err := cmd.Wait(); err != nil {
 			ended <- fault.New(fault.Failed,
-				"the browser did not open the console: %s ended with %s", words[0], fmt.Sprint(cmd.ProcessState))
+				"the browser did not open the address: %s ended with %s", words[0], fmt.Sprint(cmd.ProcessState))
 			return
 		}
 		ended <- nil

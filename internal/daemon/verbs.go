@@ -25,6 +25,9 @@ var verbs = map[string]verb{
 	wire.Unlock: {here, (*Daemon).unlock},
 	wire.State:  {here, (*Daemon).state},
 
+	wire.BeginLogin:  {here, (*Daemon).beginLogin},
+	wire.FinishLogin: {here, (*Daemon).finishLogin},
+
 	wire.Passphrase: {here, (*Daemon).passphrase},
 
 	wire.PrivateFiles: {here, verbOf((*grant.Keeper).Command)},
@@ -188,9 +191,16 @@ func (d *Daemon) login(ctx context.Context, c call) error {
 	if err != nil {
 		return err
 	}
+	return d.loggedIn(c, answer)
+}
+
+// loggedIn answers a login. It sends only the times of the session: login opens a session, get hands it out.
+func (d *Daemon) loggedIn(c call, answer session.Answer) error {
 	d.grants.Login(answer.Source)
-	// Send only the times of the session: login opens a session, get hands it out.
-	opened := wire.Session{Source: answer.Source, Role: answer.Role, Profile: answer.Profile, Expires: &answer.Expires}
+	opened := wire.Session{Source: answer.Source, Role: answer.Role, Profile: answer.Profile}
+	if !answer.Expires.IsZero() {
+		opened.Expires = &answer.Expires
+	}
 	return c.reply(wire.Response{Status: &wire.Status{Sessions: []wire.Session{opened}},
 		Warnings: grant.Lines(answer.Warnings)})
 }

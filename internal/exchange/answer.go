@@ -39,12 +39,12 @@ var (
 	partitionSyntax = lazyregexp.New(`^aws(-[a-z]+)*$`)
 )
 
-// credentials checks the credentials in an answer of STS. The value of an invalid field is never shown: it may be
+// credentials checks the credentials in an answer. The value of an invalid field is never shown: it may be
 // part of a secret.
 func (a *attempt) credentials(out *types.Credentials, longest time.Duration) (session.Credentials, error) {
 	none := session.Credentials{}
 	switch {
-	case a.look != looksLikeXML:
+	case a.look != a.request.form:
 		return none, a.noAnswer()
 	case out == nil:
 		return none, a.badAnswer("the answer of %s has no credentials", a.host)

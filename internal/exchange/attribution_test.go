@@ -45,6 +45,9 @@ func TestEveryParameterComesFromTheCall(t *testing.T) {
 	v := reflect.ValueOf(&call).Elem()
 	for i := range v.NumField() {
 		name := v.Type().Field(i).Name
+		if name == "AccountID" || name == "RoleName" { // of GetRoleCredentials
+			continue
+		}
 		if v.Field(i).IsZero() && name != "Endpoint" {
 			t.Errorf("this test sets no %s", name)
 		}

@@ -39,6 +39,9 @@ func (to location) isPlain() bool { return len(to.url) >= 5 && strings.EqualFold
 // globalRegion is the name that AWS tools use for the global endpoint.
 const globalRegion = "aws-global"
 
+// maxRegion is far longer than the name of any region.
+const maxRegion = 64
+
 // regionSyntax prevents a region from changing the host name.
 var regionSyntax = lazyregexp.New(`^[a-z0-9]+(-[a-z0-9]+){0,7}$`)
 
@@ -55,7 +58,7 @@ func (c *Client) locate(e profiles.Endpoint, resource string) (location, error) 
 		}
 		to.region = of.FirstRegion
 	}
-	if len(to.region) > 64 || !regionSyntax.MatchString(to.region) {
+	if len(to.region) > maxRegion || !regionSyntax.MatchString(to.region) {
 		return location{}, fmt.Errorf("%q is not a region", to.region)
 	}
 	// Pseudo regions of old configurations. The SDK would remove the prefix or suffix and then use the endpoint
@@ -89,6 +92,14 @@ func (c *Client) locate(e profiles.Endpoint, resource string) (location, error) 
 		to.region = of.FirstRegion
 	}
 	return to, nil
+}
+
+// checkRegion rejects an endpoint without a region of its own.
+func checkRegion(e profiles.Endpoint) error {
+	if e.Region == "" || e.Region == globalRegion {
+		return errors.New("the region is missing")
+	}
+	return nil
 }
 
 // checkURL rejects an endpoint that would send keys in clear text, or that has more than a location.

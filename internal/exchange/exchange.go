@@ -1,7 +1,8 @@
-// Package exchange talks to AWS STS, and makes a few calls to IAM, Organizations and the sign-in endpoint of the
-// console. It signs the calls, checks every field of the answers, and turns failures into faults that a person
-// understands. It is the only importer of the AWS SDK. It does not read profiles or the environment, does not
-// follow redirects, never sends an MFA code twice, and keeps secrets and the SDK's own texts out of its errors.
+// Package exchange talks to AWS STS and IAM Identity Center, and makes a few calls to IAM, Organizations and the
+// sign-in services of the console. It signs the calls, checks every field of the answers, and turns failures into
+// faults that a person understands. It is the only importer of the AWS SDK. It does not read profiles or the
+// environment, does not follow redirects, never sends a code twice, and keeps secrets and the SDK's own texts out of
+// its errors.
 package exchange
 
 import (
@@ -193,16 +194,6 @@ func (c *Client) Call(
 	return session.Credentials{}, fault.New(fault.Internal, "ask STS: unknown call %q", call.Operation)
 }
 
-// Assume makes an AssumeRole call signed with a session. It implements session.Assumer; its faults are those of
-// Call, without CodeRejected.
-func (c *Client) Assume(ctx context.Context, with session.Credentials, call session.Call) (session.Credentials, error) {
-	if call.Operation != session.AssumeRole || with.SessionToken.IsZero() {
-		return session.Credentials{}, fault.New(fault.Internal, "assume %s: only an AssumeRole call signed with a session is possible", call.RoleARN)
-	}
-	keys := Keys{AccessKeyID: with.AccessKeyID, Secret: with.SecretAccessKey, Token: with.SessionToken}
-	return c.Call(ctx, keys, call, secret.String{})
-}
-
 // Identity asks AWS to whom keys belong. AWS answers this for every working key, whatever else the key may do, so
 // it verifies a new key. Its faults are those of Call, without CodeRejected.
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_GetCallerIdentity.html
@@ -233,11 +224,21 @@ type request struct {
 	// effect is what AWS may have done if the answer is lost, for example "created the key". A call with an effect
 	// has one attempt.
 	effect string
+	// secrets are the other secrets in the request: no message may have them.
+	secrets []secret.String
+	form    look // of an answer
+	// regional says that the call goes to the region that is set, and that there is no other one to try.
+	regional bool
+	// explain describes the refusals that only this call has, or returns nil. A failed network is worth a retry.
+	explain func(*attempt, refusedCall) *fault.Error
 }
 
 // ask makes the attempts of one call.
 func (c *Client) ask(ctx context.Context, q request, send func(context.Context, *attempt) error) error {
 	to, err := c.locate(q.endpoint, q.resource)
+	if err == nil && q.regional {
+		err = checkRegion(q.endpoint)
+	}
 	if err != nil {
 		return fault.New(fault.Config, "%s: %w", q.verb, err)
 	}

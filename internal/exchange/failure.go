@@ -1,9 +1,11 @@
 package exchange
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -97,12 +99,14 @@ func (a *attempt) failure(ctx context.Context, err error) (f *fault.Error, again
 		// The SDK refused to send it: its endpoint rules have no such endpoint.
 		return a.fault(fault.Config, nil, "%s", a.words(innermost(err))), false
 	}
-	var refusal smithy.APIError
-	if errors.As(err, &refusal) && refusal.ErrorCode() != "UnknownError" {
-		return a.failureOfCall(refusal.ErrorCode(), refusal.ErrorMessage())
+	refused := a.refusal(err)
+	if a.request.explain != nil && a.look == a.request.form {
+		if f := a.request.explain(a, refused); f != nil {
+			return f, f.Kind == fault.Network
+		}
 	}
-	if a.bare.Code != "" {
-		return a.failureOfCall(a.bare.Code, a.bare.Message)
+	if refused.code != "" {
+		return a.failureOfCall(refused.code, refused.message)
 	}
 	switch {
 	case a.status == http.StatusTooManyRequests:
@@ -111,6 +115,40 @@ func (a *attempt) failure(ctx context.Context, err error) (f *fault.Error, again
 		return a.fault(fault.Network, nil, "%s failed: it answered %d", a.host, a.status), true
 	}
 	return a.noAnswer(), false
+}
+
+// refusedCall is what a service says about a call that it refused.
+type refusedCall struct {
+	code    string // empty if the answer has none
+	message string
+	// The others are only of services that answer in the form of OAuth.
+	oauth  string // the field "error"
+	reason string
+	region string
+}
+
+// refusal reads a refusal. The SDK leaves out fields of OAuth, and takes an answer without a type for an unknown one.
+func (a *attempt) refusal(err error) (r refusedCall) {
+	if e := smithy.APIError(nil); errors.As(err, &e) && e.ErrorCode() != "UnknownError" {
+		r.code, r.message = e.ErrorCode(), e.ErrorMessage()
+	} else {
+		r.code, r.message = a.bare.Code, a.bare.Message
+	}
+	if a.request.explain == nil || a.look != looksLikeJSON {
+		return r
+	}
+	var body struct {
+		Error       string
+		Description string `json:"error_description"`
+		Message     string
+		Reason      string
+		Region      string
+	}
+	if json.Unmarshal(a.body, &body) == nil {
+		r.code, r.message = cmp.Or(r.code, body.Error), cmp.Or(body.Description, body.Message, r.message)
+		r.oauth, r.reason, r.region = body.Error, body.Reason, body.Region
+	}
+	return r
 }
 
 // noAnswer describes a response that is not an answer of the service.

@@ -27,8 +27,12 @@ func (a *attempt) words(s string) string {
 		s = s[:i]
 	}
 	k := a.request.keys
-	s = redact(s, k.Secret.Reveal(), k.Token.Reveal(), a.request.code.Reveal(), a.request.next.Reveal(),
-		a.handedOut.SecretAccessKey.Reveal(), a.handedOut.SessionToken.Reveal())
+	hide := []string{k.Secret.Reveal(), k.Token.Reveal(), a.request.code.Reveal(), a.request.next.Reveal(),
+		a.handedOut.SecretAccessKey.Reveal(), a.handedOut.SessionToken.Reveal()}
+	for _, sent := range a.request.secrets {
+		hide = append(hide, sent.Reveal())
+	}
+	s = redact(s, hide...)
 	s = signature.ReplaceAllString(s, "[redacted]")
 	if k.AccessKeyID != "" {
 		s = strings.ReplaceAll(s, k.AccessKeyID, secret.Tail(k.AccessKeyID))

@@ -33,19 +33,45 @@ func FromProcess(ctx context.Context, command string) (secret.String, error) {
 }
 
 func fromProcess(ctx context.Context, command string, timeout time.Duration) (secret.String, error) {
+	out, failed, err := runProcess(ctx, "mfa_process", command, timeout)
+	if err != nil {
+		return secret.String{}, err
+	}
+	code, problem := parseOutput(string(out))
+	if problem != "" {
+		return secret.String{}, failed(fault.Failed, nil, "%s", problem)
+	}
+	return code, nil
+}
+
+// credentialTimeout limits a credential_process. It may call AWS, which takes longer than to print a code.
+const credentialTimeout = 30 * time.Second
+
+// CredentialProcess runs the credential_process of another program, by the rules of FromProcess but with 30 seconds. It
+// returns its output.
+func CredentialProcess(ctx context.Context, command string) (secret.String, error) {
+	out, _, err := runProcess(ctx, "credential_process", command, credentialTimeout)
+	return secret.New(string(out)), err
+}
+
+// failing makes the error of a program.
+type failing func(kind fault.Kind, cause error, format string, args ...any) error
+
+// runProcess runs the command that a key of a file names, and returns its output.
+func runProcess(ctx context.Context, key, command string, timeout time.Duration) ([]byte, failing, error) {
 	words := profiles.SplitCommand(command)
 	if len(words) == 0 || words[0] == "" {
-		return secret.String{}, fault.New(fault.Config, "mfa_process has no program")
+		return nil, nil, fault.New(fault.Config, "%s has no program", key)
 	}
 	// The cause is kept for errors.Is, but only this text is shown.
-	failed := func(kind fault.Kind, cause error, format string, args ...any) (secret.String, error) {
-		message := fmt.Sprintf("mfa_process %s: ", fault.Short(filepath.Base(words[0]), maxShown)) + fmt.Sprintf(format, args...)
-		return secret.String{}, &fault.Error{Kind: kind, Message: message, Err: cause}
+	failed := func(kind fault.Kind, cause error, format string, args ...any) error {
+		message := fmt.Sprintf("%s %s: ", key, fault.Short(filepath.Base(words[0]), maxShown)) + fmt.Sprintf(format, args...)
+		return &fault.Error{Kind: kind, Message: message, Err: cause}
 	}
 	program, err := child.Find(words[0])
 	if err == nil {
 		if bad := system.TrustedProgram(program); bad != nil {
-			return failed(fault.Config, bad, "%v", bad)
+			return nil, failed, failed(fault.Config, bad, "%v", bad)
 		}
 	}
 	out, err := child.Command{
@@ -57,21 +83,17 @@ func fromProcess(ctx context.Context, command string, timeout time.Duration) (se
 	}.Run(ctx)
 	switch {
 	case errors.Is(err, child.ErrTimeout):
-		return failed(fault.Failed, err, "did not end within %s", timeout)
+		err = failed(fault.Failed, err, "did not end within %s", timeout)
 	case errors.Is(err, child.ErrTooMuch):
-		return failed(fault.Failed, err, "printed more than %d KiB", processOutput>>10)
+		err = failed(fault.Failed, err, "printed more than %d KiB", processOutput>>10)
 	case errors.Is(err, child.ErrRelative):
-		return failed(fault.Config, err, "%v", err)
+		err = failed(fault.Config, err, "%v", err)
 	case err != nil && ctx.Err() != nil:
-		return failed(fault.Failed, err, "was stopped before it answered")
+		err = failed(fault.Failed, err, "was stopped before it answered")
 	case err != nil:
-		return failed(fault.Failed, err, "%v", err)
+		err = failed(fault.Failed, err, "%v", err)
 	}
-	code, problem := parseOutput(string(out))
-	if problem != "" {
-		return failed(fault.Failed, nil, "%s", problem)
-	}
-	return code, nil
+	return out, failed, err
 }
 
 // parseOutput extracts the code from the output of a program: one line with the code, and blank lines.

@@ -70,9 +70,39 @@ type Route struct {
 	CABundle string `json:"ca_bundle,omitempty"` // PEM file of CAs, absolute path; "" for the system's
 }
 
-// Source is the registry's part of an IAM user's long-lived key. The secrets are in the keyring under Name.
+// Kind is how the first credentials of a chain are obtained.
+type Kind string
+
+// The kinds of sources.
+const (
+	IAMUser      Kind = ""             // with the long-lived key of an IAM user
+	Portal       Kind = "portal"       // with a session of IAM Identity Center
+	ConsoleLogin Kind = "console"      // with a session of `aws login`
+	WebIdentity  Kind = "web-identity" // with a token from a file
+	OtherProgram Kind = "program"      // with the trusted credential_process of another program
+)
+
+// ByPage reports whether a person logs in to such a source on a web page.
+func (k Kind) ByPage() bool { return k == Portal || k == ConsoleLogin }
+
+// Assignment is an account and a permission set of IAM Identity Center that a profile names.
+type Assignment struct {
+	Profile   string // the profile that has both
+	AccountID string
+	RoleName  string // of the permission set
+	Origin    Origin // the line of sso_account_id
+}
+
+// Source is where the first credentials of a chain come from. For an IAM user it is the registry's part of the
+// long-lived key. The secrets are in the keyring under Name.
 type Source struct {
 	Name        string
+	Kind        Kind
+	StartURL    string   // of Portal, as written but without a "#" and slashes at its end
+	Scopes      []string // of Portal; none for a profile without sso_session
+	ARN         string   // of ConsoleLogin: login_session
+	TokenFile   string   // of WebIdentity
+	Command     string   // of OtherProgram: credential_process
 	AccessKeyID string
 	KeyCreated  time.Time // the day, UTC, on which the key was created, or a later one; zero if it is not known
 	MFASerial   string    // ARN or hardware number; empty if the user has no MFA
@@ -121,8 +151,10 @@ type Chain struct {
 	Profile string // the exact name, after resolving aliases
 	Region  string // the profile's own region, passed to the tools that Broker starts; may be empty
 	Source  Source
-	Roles   []Role
-	Guard   Guard // the strictest of its profiles and its source
+	// Assignment is set if the kind of Source is Portal, and nil otherwise.
+	Assignment *Assignment
+	Roles      []Role
+	Guard      Guard // the strictest of its profiles and its source
 	// Directories are the trusted directories of the Set.
 	Directories *Directories
 	// MFAProcess is the command that prints a code of the source's device, or empty.
@@ -132,12 +164,15 @@ type Chain struct {
 	Values []Value
 }
 
-// Account returns the partition and the account in which a chain ends, as given by its ARNs. Without an ARN they
-// are "aws" and "".
+// Account returns the partition and the account in which a chain ends, as given by its ARNs and its assignment. If
+// they give none, the results are "aws" and "".
 func (c Chain) Account() (part, id string) {
-	arn := c.Source.MFASerial
-	if n := len(c.Roles); n > 0 {
+	arn := cmp.Or(c.Source.MFASerial, c.Source.ARN)
+	switch n := len(c.Roles); {
+	case n > 0:
 		arn = c.Roles[n-1].ARN
+	case c.Assignment != nil:
+		return cmp.Or(partition.OfRegion(c.Source.Endpoint.Region), "aws"), c.Assignment.AccountID
 	}
 	return cmp.Or(partition.OfARN(arn), "aws"), partition.AccountOfARN(arn)
 }

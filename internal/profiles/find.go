@@ -65,7 +65,12 @@ func (s *Set) FindSource(short string) (Source, error) {
 		}
 	}
 	if name == short || len(names) == 0 {
-		if chain, err := s.Resolve(name); err == nil {
+		chain, err := s.Resolve(name)
+		if err == nil && chain.Source.Kind != IAMUser {
+			return Source{}, fault.New(fault.NotFound, "%q has no long-lived key: its source is not an IAM user", short).
+				WithHint("broker explain %s", short)
+		}
+		if err == nil {
 			return Source{}, fault.New(fault.NotFound, "there is no source %q; the profile of that name uses the source %q",
 				short, chain.Source.Name).WithHint("broker explain %s", short)
 		}

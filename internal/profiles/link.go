@@ -50,9 +50,9 @@ type Outcome struct {
 	Asks  []string // the lines that are ignored now and take effect once they are moved: a person must confirm them
 }
 
-// roleKeys are the keys that define a role; link moves them. A profile without the first two is not a role for any
-// AWS tool and keeps the others.
-var roleKeys = []string{
+// movedKeys are the keys that define a profile; link moves them. A profile that has only keys of a role, without the
+// first two, is not a role for any AWS tool and keeps them.
+var movedKeys = []string{
 	keyRoleARN,
 	keySourceProfile,
 	keyMFASerial,
@@ -60,6 +60,22 @@ var roleKeys = []string{
 	keySessionName,
 	keyDuration,
 	keyMFAProcess,
+	keySSOSession,
+	keySSOStartURL,
+	keySSORegion,
+	keySSOScopes,
+	keySSOAccountID,
+	keySSORoleName,
+	keyLoginSession,
+	keyWebIdentity,
+}
+
+// keysOf are the keys with which a profile itself defines a source of a kind. AWS tools prefer them to a
+// credential_process.
+var keysOf = map[Kind][]string{
+	Portal:       ssoKeys,
+	ConsoleLogin: {keyLoginSession},
+	WebIdentity:  {keyWebIdentity},
 }
 
 // shadows are the keys, in addition to plain-text keys, that some AWS tool prefers to a credential_process.
@@ -80,7 +96,7 @@ func Link(files Files, docs Documents, names []string, credproc string) (Documen
 		return docs, nil, err
 	}
 	if names == nil {
-		names = l.all()
+		names, l.every = l.all(), true
 	}
 	var out []Outcome
 	for _, name := range names {
@@ -108,6 +124,7 @@ type linker struct {
 	bare    map[string]int           // lines of [NAME] in the config, which are not profiles
 	odd     [3][]*section            // sections that AWS tools read differently, and [DEFAULT]
 	records *records
+	every   bool    // all profiles are to be linked
 	open    [3]bool // the file's last line has no line end; docs adds one, so that lines can move
 	cuts    [3][]cut
 	added   [3][]addition
@@ -227,7 +244,14 @@ func (l *linker) link(name, credproc string) Outcome {
 		return refused(err)
 	}
 	p, found := l.set.lookup(name)
+	if kind, _ := p.kind(); kind == OtherProgram && l.set.sources[name] == nil {
+		return Outcome{Name: name, State: Left, Err: otherHelper(p)}
+	}
 	chain, err := l.set.Resolve(name)
+	if err == nil && chain.Source.Kind == OtherProgram {
+		err = fault.New(fault.Config, "%s: the source of profile %q is another program, which AWS tools run themselves",
+			p.origin(), name)
+	}
 	if err == nil {
 		err = l.shadowed(p)
 	}
@@ -246,7 +270,13 @@ func (l *linker) link(name, credproc string) Outcome {
 			}
 		}
 	}
-	moving := p.aws.has(keyRoleARN) || p.aws.has(keySourceProfile)
+	asks := isOurs(p.aws.text(keyCredentialProcess))
+	if l.every && chain.Source.Kind != IAMUser && !p.ours && l.set.sources[name] == nil && !asks {
+		return Outcome{Name: name, State: Left, Err: fault.New(fault.Config,
+			"%s: profile %q does not end in an IAM user, and AWS tools serve it themselves; to link it, name it",
+			p.origin(), name).WithHint("broker profiles link %s", name)}
+	}
+	moving := p.aws.has(keyRoleARN) || p.aws.has(keySourceProfile) || definesSource(p.aws.has)
 	if moving && p.ours {
 		if err := contradiction(p, chain); err != nil {
 			return refused(err)
@@ -277,7 +307,7 @@ func (l *linker) link(name, credproc string) Outcome {
 // present file.
 func (l *linker) asks(p profile) []string {
 	var lines []string
-	for _, key := range roleKeys {
+	for _, key := range movedKeys {
 		set, block := p.aws.find(key)
 		if set == nil {
 			continue
@@ -299,7 +329,7 @@ func (l *linker) rewrite(p profile, definition []string, value string) Outcome {
 	refused := func(err error) Outcome { return Outcome{Name: p.name, State: Refused, Err: err} }
 	o := Outcome{Name: p.name, State: Unchanged}
 	config, credentials := l.original(ConfigDocument, p.name), l.original(CredentialsDocument, p.name)
-	moved := definesRole(config) || definesRole(credentials)
+	moved := defines(config) || defines(credentials)
 	var there []*passage
 	for _, r := range []*passage{config, credentials} {
 		if r == nil {
@@ -361,8 +391,14 @@ func (l *linker) isForeign(p profile) bool {
 	return !p.aws.has(keyRoleARN) || slices.ContainsFunc([]string{keyWebIdentity, keyCredentialSource}, p.aws.has)
 }
 
-// shadowed returns an error for a setting that AWS tools prefer to the helper and that link does not move.
+// shadowed returns an error for a setting that AWS tools prefer to the helper and that link does not move. It moves the
+// keys of the source that the profile is.
 func (l *linker) shadowed(p profile) error {
+	kind, _ := profile{own: p.aws, aws: p.aws}.kind()
+	moved := keysOf[kind]
+	if l.set.sources[p.name] != nil { // another source, which would be served instead
+		moved = nil
+	}
 	for _, b := range p.aws {
 		v := view{b}
 		if v.has(keySessionToken) && b.ours {
@@ -381,21 +417,26 @@ func (l *linker) shadowed(p profile) error {
 			}
 		}
 		for _, key := range shadows {
-			if v.has(key) {
+			if v.has(key) && !slices.Contains(moved, key) {
 				return fault.New(fault.Config, "%s: profile %q has a %s, which AWS tools use before they ask the helper",
 					v.origin(key), p.name, key)
 			}
 		}
 		if command := v.text(keyCredentialProcess); command != "" && !isOurs(command) {
-			return fault.New(fault.Config, "%s: profile %q asks another helper; it stays as it is", v.origin(keyCredentialProcess), p.name)
+			return otherHelper(p)
 		}
 	}
-	return l.shadowedByLine(p.name)
+	return l.shadowedByLine(p.name, moved)
+}
+
+func otherHelper(p profile) error {
+	return fault.New(fault.Config, "%s: profile %q asks another helper; it stays as it is",
+		p.aws.origin(keyCredentialProcess), p.name)
 }
 
 // shadowedByLine refuses keys that affect some AWS tool whatever their value is, and keys of [DEFAULT], which
 // botocore gives to each profile of the file.
-func (l *linker) shadowedByLine(name string) error {
+func (l *linker) shadowedByLine(name string, moved []string) error {
 	for doc := ConfigDocument; doc <= CredentialsDocument; doc++ {
 		for _, s := range slices.Concat(l.odd[doc], l.sections(doc, name)) {
 			for _, e := range s.entries {
@@ -403,11 +444,12 @@ func (l *linker) shadowedByLine(name string) error {
 				shadow := slices.Contains(shadows, key) || strings.HasPrefix(key, "sso_") || key == keyAccessKeyID
 				at := Origin{l.path(doc), e.line}
 				switch {
-				case s.kind == sectionInherited && (shadow || isRoleKey(e.key) || key == keyCredentialProcess ||
+				case s.kind == sectionInherited && (shadow || isMovedKey(e.key) || key == keyCredentialProcess ||
 					awsKeys[key] != "" && l.section(ConfigDocument, name) == nil):
 					return fault.New(fault.Config, "%s: the AWS CLI applies this %s of [DEFAULT] to each profile "+
 						"of the file, and Broker does not edit [DEFAULT]", at, key)
 				case s.loose || s.kind == sectionInherited || !shadow, key == keyAccessKeyID && len(e.value) > 0:
+				case len(e.value) > 0 && slices.Contains(moved, key):
 				case len(e.value) == 0:
 					return fault.New(fault.Config, "%s: profile %q has an empty %s, which AWS tools use before "+
 						"they ask the helper", at, name, key)
@@ -431,7 +473,7 @@ func looseHeader(at Origin, kind, name string) error {
 // contradiction refuses a profile that the registry and the AWS files define differently. Broker uses the
 // registry's definition, so linking the profile would change the credentials that AWS tools get.
 func contradiction(p profile, chain Chain) error {
-	for _, key := range roleKeys {
+	for _, key := range movedKeys {
 		theirs, ours := p.aws.text(key), p.own.text(key)
 		if theirs == "" || theirs == ours || key == keyMFAProcess && isAbsoluteOf(ours, theirs) ||
 			key == keyMFASerial && ours == "" && theirs == chain.Source.MFASerial {
@@ -447,7 +489,7 @@ func contradiction(p profile, chain Chain) error {
 // after the values.
 func (l *linker) definition(p profile) ([]string, error) {
 	var lines []string
-	for _, key := range roleKeys {
+	for _, key := range movedKeys {
 		set, block := p.aws.find(key)
 		if set == nil {
 			continue
@@ -529,8 +571,20 @@ func (r *passage) asksOurs() bool {
 	})
 }
 
-// definesRole reports whether some AWS tool reads the section as a role.
-func definesRole(r *passage) bool { return r.has(keyRoleARN) || r.has(keySourceProfile) }
+// defines reports whether some AWS tool reads the section as a role or as a source.
+func defines(r *passage) bool {
+	return r.has(keyRoleARN) || r.has(keySourceProfile) || definesSource(r.has)
+}
+
+// definesSource reports whether there is a key with which a profile defines a source.
+func definesSource(has func(key string) bool) bool {
+	for _, keys := range keysOf {
+		if slices.ContainsFunc(keys, has) {
+			return true
+		}
+	}
+	return false
+}
 
 // link replaces the role's keys by the helper. The helper's line goes only into the config.
 func (r *passage) link(moved bool, value string) error {
@@ -540,7 +594,7 @@ func (r *passage) link(moved bool, value string) error {
 		e := &r.entries[i]
 		helper := strings.EqualFold(string(e.key), keyCredentialProcess)
 		switch {
-		case !helper && !(moved && isRoleKey(e.key)), helper && r.doc == CredentialsDocument:
+		case !helper && !(moved && isMovedKey(e.key)), helper && r.doc == CredentialsDocument:
 		case e.multiline:
 			return fault.New(fault.Config, "%s: the value of %s spans several lines", r.file, bytes.ToLower(e.key))
 		case !helper:
@@ -609,7 +663,7 @@ func eolOf(b []byte) []byte {
 	return nil
 }
 
-func isRoleKey(key []byte) bool { return slices.Contains(roleKeys, strings.ToLower(string(key))) }
+func isMovedKey(key []byte) bool { return slices.Contains(movedKeys, strings.ToLower(string(key))) }
 
 // asks reports whether two commands start the same program for the same profile.
 func asks(a, b string) bool {
@@ -691,11 +745,15 @@ func (l *linker) finish(out []Outcome) (Documents, []Outcome, error) {
 // sameChain reports whether two chains are equal, apart from the lines that they came from and the rest of their sets.
 func sameChain(a, b Chain) bool {
 	plain := func(c Chain) Chain {
-		c.Values, c.Source.Origin, c.Directories = nil, Origin{}, nil
+		c.Values, c.Warnings, c.Source.Origin, c.Directories = nil, nil, Origin{}, nil
 		c.MFAProcess = strings.Join(byName(c.MFAProcess), " ")
 		c.Roles = slices.Clone(c.Roles)
 		for i := range c.Roles {
 			c.Roles[i].Origin = Origin{}
+		}
+		if c.Assignment != nil {
+			a := *c.Assignment
+			a.Origin, c.Assignment = Origin{}, &a
 		}
 		return c
 	}

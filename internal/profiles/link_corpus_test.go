@@ -83,7 +83,7 @@ func untouchedLines(t testing.TB, before, after []byte, credentials bool) {
 	moved := map[int]bool{} // offsets of the lines that link may remove
 	for _, s := range d.sections {
 		for _, e := range s.entries {
-			if isRoleKey(e.key) || strings.EqualFold(string(e.key), keyCredentialProcess) {
+			if isMovedKey(e.key) || strings.EqualFold(string(e.key), keyCredentialProcess) {
 				moved[e.start] = true
 			}
 		}
@@ -332,7 +332,7 @@ func withoutRoles(profiles map[string]any) map[string]any {
 	for name, values := range profiles {
 		kept := map[string]any{}
 		for key, v := range values.(map[string]any) {
-			if key = strings.ToLower(key); !isRoleKey([]byte(key)) && key != keyCredentialProcess {
+			if key = strings.ToLower(key); !isMovedKey([]byte(key)) && key != keyCredentialProcess {
 				kept[key] = v
 			}
 		}
@@ -436,6 +436,8 @@ func TestGoSDKReadsTheSameAfterLink(t *testing.T) {
 					s.RoleARN, s.SourceProfileName, s.Source, s.ExternalID, s.MFASerial, s.RoleSessionName,
 						s.RoleDurationSeconds = "", "", nil, "", "", "", nil
 					s.CredentialProcess, s.Credentials = "", aws.Credentials{}
+					s.SSOSessionName, s.SSOSession, s.SSOStartURL, s.SSORegion = "", nil, "", ""
+					s.SSOAccountID, s.SSORoleName, s.LoginSession, s.WebIdentityTokenFile = "", "", "", ""
 				}
 			}
 			if errs[0] != nil || errs[1] != nil && seen[0].Profile == "" {
@@ -548,7 +550,9 @@ func testRandomFiles(t *testing.T, seeds int) {
 	lines := []string{"[profile a]", "[profile a]", "[profile b]", " [profile b]", "[profile c d]", "[default]", "[profile default]", "[a]", "[b]", "[default]", "[services x]", "[profile security]", "[security]",
 		"role_arn = arn:aws:iam::444455556666:role/x", "role_arn=arn:aws:iam::444455556666:role/y # c", "source_profile = security", "source_profile = security", "source_profile: a", "SOURCE_PROFILE=security ; d",
 		"mfa_serial = GAHT12345678", "external_id = abc", "duration_seconds = 900", "region = eu-west-1", "region =", "s3 =", "  max = 1", "\toutput = json", "  role_arn = arn:aws:iam::444455556666:role/z",
-		"# comment", "  ; comment", "", " ", "garbage", "credential_process = /old/credproc a", "credential_process = credproc b", "credential_process = other", "aws_session_token = x", "sso_session = x"}
+		"# comment", "  ; comment", "", " ", "garbage", "credential_process = /old/credproc a", "credential_process = credproc b", "credential_process = other", "aws_session_token = x", "sso_session = x",
+		"[sso-session x]", "sso_start_url = https://x.example/start/#", "sso_region = eu-west-1", "sso_account_id = 444455556666", "sso_role_name = A # c",
+		"login_session = " + consoleUser, "web_identity_token_file = /x"}
 	changed := 0
 	for seed := range seeds {
 		rnd := rand.New(rand.NewPCG(uint64(seed), 7))
@@ -602,7 +606,7 @@ func roundTrip(t *testing.T, start Documents) bool {
 		for _, m := range []map[string]string{want, have} {
 			maps.DeleteFunc(m, func(id, _ string) bool {
 				key := id[strings.LastIndexByte(id, 0)+1:]
-				return isRoleKey([]byte(key)) || key == keyCredentialProcess
+				return isMovedKey([]byte(key)) || key == keyCredentialProcess
 			})
 		}
 		if !maps.Equal(want, have) {

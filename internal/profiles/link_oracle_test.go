@@ -70,15 +70,15 @@ var linkProperties = []linkProperty{
 		}
 		return wrong
 	}},
-	{"link leaves no key of a role that it moves", func(start Documents, _ uint64) string {
+	{"link leaves no key of a profile that it moves", func(start Documents, _ uint64) string {
 		docs := start
 		outcomes, err := memory(&docs, LinkOrder, linkPlan())
 		if err != nil {
 			return err.Error()
 		}
-		left := namesWith(docs, roleKeys...)
+		left := namesWith(docs, movedKeys...)
 		for _, o := range outcomes {
-			if o.State == Changed && isRoleIn(start)(o.Name) && slices.Contains(left, o.Name) {
+			if o.State == Changed && isDefinedIn(start)(o.Name) && slices.Contains(left, o.Name) {
 				return fmt.Sprintf("%q has a key of a role\n%s", o.Name, docs.show())
 			}
 		}
@@ -159,10 +159,10 @@ func namesWith(docs Documents, keys ...string) (names []string) {
 	return names
 }
 
-// isRoleIn returns a function that reports whether a name is a role.
-func isRoleIn(docs Documents) func(string) bool {
-	roles := namesWith(docs, keyRoleARN, keySourceProfile)
-	return func(name string) bool { return slices.Contains(roles, name) }
+// isDefinedIn returns a function that reports whether a name is a role or a source.
+func isDefinedIn(docs Documents) func(string) bool {
+	names := namesWith(docs, keyRoleARN, keySourceProfile, keySSOAccountID, keyLoginSession, keyWebIdentity)
+	return func(name string) bool { return slices.Contains(names, name) }
 }
 
 // ran runs a plan to its end.
@@ -213,7 +213,7 @@ func untouchedKeys(src []byte, credentials bool) map[string]string {
 	m := map[string]string{}
 	for _, s := range d.sections {
 		for _, e := range s.entries {
-			if key := strings.ToLower(string(e.key)); !isRoleKey(e.key) && key != keyCredentialProcess {
+			if key := strings.ToLower(string(e.key)); !isMovedKey(e.key) && key != keyCredentialProcess {
 				m[s.header+"\x00"+key] = fmt.Sprint(string(e.value), len(e.nested))
 			}
 		}
@@ -316,16 +316,30 @@ func (a *author) keys(kind string) [][2]string {
 			role = append(role, more)
 		}
 	}
-	sso := [][2]string{{keySSOSession, "corp"}, {"sso_account_id", "444455556666"}, {"sso_role_name", "Admin"}}
+	sso := [][2]string{{keySSOSession, "corp"}, {keySSOAccountID, "444455556666"}, {keySSORoleName, "Admin"}}
 	switch kind {
 	case "role":
 		return role
 	case "sso":
 		if a.one(2) {
-			sso[0] = [2]string{keySSOStartURL, "https://corp.awsapps.com/start"}
-			sso = append(sso, [2]string{"sso_region", "eu-west-1"})
+			sso[0] = [2]string{keySSOStartURL, a.pick("https://corp.awsapps.com/start", "https://corp.awsapps.com/start/#")}
+			sso = append(sso, [2]string{keySSORegion, "eu-west-1"})
+		}
+		if a.one(6) {
+			sso = append(sso, role[a.IntN(len(role)-1)+1])
+		}
+		if a.one(8) {
+			sso = append(sso, [2]string{a.pick(keySSORegion, keySSOScopes, "sso_new", keyLoginSession), a.pick("eu-west-1", "a:b", "")})
 		}
 		return sso
+	case "session":
+		return [][2]string{{keySSOStartURL, "https://corp.awsapps.com/start"}, {keySSORegion, "eu-west-1"}}
+	case "login":
+		login := [][2]string{{keyLoginSession, consoleUser}}
+		if a.one(4) {
+			login = append(login, [2]string{keyCredentialProcess, a.pick("helper dev", "")})
+		}
+		return login
 	case "role with remains":
 		if a.one(2) {
 			return append(role, [2]string{"mfa_process", "/usr/bin/code"})
@@ -351,7 +365,7 @@ func (a *author) keys(kind string) [][2]string {
 	return nil
 }
 
-var oracleKinds = []string{"role", "role", "role", "role", "role", "sso", "role with remains", "source", "web identity",
+var oracleKinds = []string{"role", "role", "role", "role", "role", "sso", "sso", "sso", "login", "role with remains", "source", "web identity",
 	"process", "role with process", "half a role", "keys", "plain", "plain", "empty"}
 
 // body writes the lines of a section.
@@ -433,6 +447,9 @@ func (a *author) write() Documents {
 	used := map[string]bool{}
 	for range a.IntN(7) {
 		switch a.IntN(12) {
+		case 2:
+			config.WriteString(a.pick("[sso-session corp]", "[sso-session \"corp\"]") + nl)
+			a.body(&config, a.style(nl), "session")
 		case 0:
 			other := a.pick("[sso-session corp]", "[services local]", "[plugins]", "[preview]", "[dev]", "[prod]")
 			config.WriteString(other + nl)
@@ -449,7 +466,7 @@ func (a *author) write() Documents {
 			kind := oracleKinds[a.IntN(len(oracleKinds))]
 			config.WriteString(a.header(name) + nl)
 			a.body(&config, a.style(nl), kind)
-			if kind == "role" {
+			if kind == "role" || kind == "sso" {
 				a.roles = append(a.roles, name)
 			}
 		}

@@ -47,8 +47,14 @@ func memory(docs *Documents, order []Document, plan Plan) ([]Outcome, error) {
 	return Rewrite(order, read, edit, plan)
 }
 
+// linkPlan links these profiles by name, or all profiles by name.
 func linkPlan(names ...string) Plan {
-	return func(d Documents) (Documents, []Outcome, error) { return Link(linkFiles, d, names, credprocPath) }
+	return func(d Documents) (Documents, []Outcome, error) {
+		if l, err := newLinker(linkFiles, d); err == nil && names == nil {
+			return Link(linkFiles, d, l.all(), credprocPath)
+		}
+		return Link(linkFiles, d, names, credprocPath)
+	}
 }
 
 func unlinkPlan(names ...string) Plan {
@@ -101,6 +107,18 @@ func TestLink(t *testing.T) {
 			linkRegistry + "\n[default]\nrole_arn = " + role + "\nsource_profile = security\n", "[default]\ncredential_process = /usr/local/bin/credproc default\n", ""},
 		{"profile default", "default", linkRegistry, "[profile default]\nrole_arn = " + role + "\nsource_profile = security\n", "",
 			linkRegistry + "\n[default]\nrole_arn = " + role + "\nsource_profile = security\n", "[profile default]\ncredential_process = /usr/local/bin/credproc default\n", ""},
+		{"Identity Center", "admin", linkRegistry, "# top\n" + corpSession + "[profile admin]\n  sso_session = corp # mine\n  region = eu-west-1\n  sso_account_id = 444455556666\n  SSO_Role_Name=Admin\n", "",
+			linkRegistry + "\n[profile admin]\nsso_session = corp # mine\nsso_account_id = 444455556666\nsso_role_name = Admin\n",
+			"# top\n" + corpSession + "[profile admin]\n  credential_process = /usr/local/bin/credproc admin\n  region = eu-west-1\n", ""},
+		{"Identity Center without a session", "old", linkRegistry, strings.Replace(legacyAdmin, "start/", "start/#", 1), "",
+			linkRegistry + "\n[profile old]\nsso_start_url = https://Corp.awsapps.com/start/#\nsso_region = eu-west-1\nsso_account_id = 444455556666\nsso_role_name = Admin\n",
+			"[profile old]\ncredential_process = /usr/local/bin/credproc old\n", ""},
+		{"a console login", "me", linkRegistry, "[profile me]\nlogin_session = " + consoleUser + "\nregion = eu-west-1\n", "",
+			linkRegistry + "\n[profile me]\nlogin_session = " + consoleUser + "\n",
+			"[profile me]\ncredential_process = /usr/local/bin/credproc me\nregion = eu-west-1\n", ""},
+		{"a web identity", "ci", linkRegistry, "[profile ci]\nrole_arn = " + role + "\nweb_identity_token_file = /run/token\nexternal_id = abc\n", "",
+			linkRegistry + "\n[profile ci]\nrole_arn = " + role + "\nexternal_id = abc\nweb_identity_token_file = /run/token\n",
+			"[profile ci]\ncredential_process = /usr/local/bin/credproc ci\n", ""},
 		{"duplicate keys", "dev", linkRegistry, "[profile dev]\nrole_arn = x\nsource_profile = security\nregion = a\nrole_arn = " + role + "\n", "",
 			made, "[profile dev]\ncredential_process = /usr/local/bin/credproc dev\nregion = a\n", ""},
 	} {
@@ -142,8 +160,14 @@ func TestLinkRefuses(t *testing.T) {
 		state, text                               string
 	}{
 		{"nobody", "nobody", "", "", "", Refused, "no profile"},
-		{"SSO", "corp", "", "[profile corp]\nsso_session = x\n", "", Left, "has a sso_session"},
-		{"web identity", "w", "", "[profile w]\nrole_arn = arn:aws:iam::444455556666:role/dev\nweb_identity_token_file = /x\n", "", Left, "web_identity_token_file"},
+		{"SSO", "corp", "", "[profile corp]\nsso_session = x\n", "", Left, "there is no [sso-session x]"},
+		{"a web identity without a role", "w", "", "[profile w]\nweb_identity_token_file = /x\n", "", Left, "no role_arn"},
+		{"Identity Center and a console login", "w", "", corpSession + "[profile w]\nsso_session = corp\nsso_account_id = 444455556666\nsso_role_name = A\nlogin_session = " + consoleUser + "\n", "", Left, "has a login_session, which AWS tools use before"},
+		{"Identity Center and an unknown key of it", "w", "", corpSession + "[profile w]\nsso_session = corp\nsso_account_id = 444455556666\nsso_role_name = A\nsso_new = x\n", "", Left, "has a sso_new, which makes AWS tools fail"},
+		{"Identity Center and an empty key of it", "w", "", legacyAdmin + "[profile w]\nsso_session =\nsso_start_url = https://x.example\nsso_region = eu-west-1\nsso_account_id = 444455556666\nsso_role_name = A\n", "", Left, "has an empty sso_session"},
+		{"Identity Center under the name of a source", "security", linkRegistry, corpSession + "[profile security]\nsso_session = corp\nsso_account_id = 444455556666\nsso_role_name = A\n", "", Left, "has a sso_session, which AWS tools use before"},
+		{"another permission set in the registry", "admin", corpAdmin, corpSession + strings.Replace(corpAdmin, "Admin", "Reader", 1), "", Refused, "has another sso_role_name here than in the registry"},
+		{"a role of another program", "w", "", "[profile w]\nrole_arn = arn:aws:iam::444455556666:role/dev\nsource_profile = p\n[profile p]\ncredential_process = /bin/other\n", "", Refused, "the source of profile \"w\" is another program"},
 		{"credential_source", "w", "", "[profile w]\nrole_arn = arn:aws:iam::444455556666:role/dev\ncredential_source = Environment\n", "", Left, "credential_source"},
 		{"another helper", "w", "", "[profile w]\ncredential_process = aws-vault exec x\n", "", Left, "config:2: "},
 		{"plain keys", "w", "", "", "[w]\naws_access_key_id = AKIAIOSFODNN7EXAMPLE\naws_secret_access_key = x\n", Left, "credentials:2: the long-lived key"},
@@ -189,6 +213,28 @@ func TestLinkRefuses(t *testing.T) {
 	if _, _, err := Link(linkFiles, docs, nil, credprocPath); !fault.Is(err, fault.Config) ||
 		!strings.Contains(err.Error(), "config:2") {
 		t.Error(err)
+	}
+}
+
+// TestLinkAllLeavesOtherSources checks that a link of all profiles takes nothing from the AWS CLI's own logins that was
+// not named, and keeps what was.
+func TestLinkAllLeavesOtherSources(t *testing.T) {
+	start := documents(linkRegistry+"[source console]\nlogin_session = "+consoleUser+"\n", corpSession+corpAdmin+legacyAdmin+
+		"[profile me]\nlogin_session = "+consoleUser+"\n[profile dev]\nrole_arn = "+account+"dev\nsource_profile = admin\n"+
+		"[profile mine]\nrole_arn = "+account+"dev\nsource_profile = security\n", "")
+	docs := start
+	mustRun(t, &docs, LinkOrder, linkPlan("old"))
+	all := func(d Documents) (Documents, []Outcome, error) { return Link(linkFiles, d, nil, credprocPath) }
+	want := map[string]string{"admin": Left, "dev": Left, "me": Left, "old": Unchanged, "mine": Changed, "security": Changed, "console": Changed}
+	for _, o := range mustRun(t, &docs, LinkOrder, all) {
+		if o.State != want[o.Name] || o.State == Left && string(fault.Of(o.Err).Hint) != "broker profiles link "+o.Name {
+			t.Errorf("%+v, want %s", o, want[o.Name])
+		}
+	}
+	mustRun(t, &docs, UnlinkOrder, unlinkPlan())
+	docs[RecordsDocument] = nil
+	if !same(docs, start) {
+		t.Errorf("unlink gave\n%s\nwant\n%s", docs.show(), start.show())
 	}
 }
 

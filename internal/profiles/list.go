@@ -7,29 +7,31 @@ import (
 
 // The kinds of a Summary.
 const (
-	KindRole   = "role"   // a role to assume
+	KindRole   = "role"   // a role to assume, or a permission set
 	KindSource = "source" // a source, or a profile that stands for a source
 	KindOther  = "other"  // not served by Broker
 )
 
 // Summary is one profile or source in a list.
 type Summary struct {
-	Name      string
-	Kind      string // KindRole, KindSource or KindOther
-	RoleARN   string
-	ReadOnly  bool   // its sessions are read-only
-	Guard     Guard  // when a person is asked before its session is handed out
-	Bypassed  string // why AWS tools do not keep the guard and ReadOnly, or empty
-	AccountID string // the account of the role
-	Source    string
-	Region    string
-	Linked    bool   // the registry defines it, and AWS tools ask credproc for it
-	Helper    string // the program that AWS tools ask, if it is a credproc
-	Asks      string // the profile that they ask Helper for
-	Aliases   []string
-	Origin    Origin // the line of the section
-	PlainKey  Origin // the line of a long-lived key in plain text, or the zero Origin
-	Problem   string // why it cannot be used, or empty
+	Name    string
+	Kind    string // KindRole, KindSource or KindOther
+	RoleARN string
+	// PermissionSet is set instead of RoleARN if a permission set of IAM Identity Center gives the session.
+	PermissionSet string
+	ReadOnly      bool   // its sessions are read-only
+	Guard         Guard  // when a person is asked before its session is handed out
+	Bypassed      string // why AWS tools do not keep the guard and ReadOnly, or empty
+	AccountID     string // the account of the role or of the permission set
+	Source        string
+	Region        string
+	Linked        bool   // the registry defines it, and AWS tools ask credproc for it
+	Helper        string // the program that AWS tools ask, if it is a credproc
+	Asks          string // the profile that they ask Helper for
+	Aliases       []string
+	Origin        Origin // the line of the section
+	PlainKey      Origin // the line of a long-lived key in plain text, or the zero Origin
+	Problem       string // why it cannot be used, or empty
 }
 
 // List returns all profiles and sources, sorted by name.
@@ -56,6 +58,9 @@ func (s *Set) summary(name string) Summary {
 		if part := strings.SplitN(sum.RoleARN, ":", 6); len(part) == 6 {
 			sum.AccountID = part[4]
 		}
+		if kind, ok := p.kind(); ok && kind == Portal {
+			sum.AccountID, sum.PermissionSet = p.own.text(keySSOAccountID), p.own.text(keySSORoleName)
+		}
 		sum.Region = p.all.text(keyRegion)
 		if words := SplitCommand(p.aws.text(keyCredentialProcess)); isCredproc(words) {
 			sum.Helper, sum.Asks = words[0], helperProfile(words)
@@ -80,12 +85,18 @@ func (s *Set) summary(name string) Summary {
 	if n := len(chain.Roles); n > 0 {
 		sum.ReadOnly = chain.Roles[n-1].ReadOnly
 	}
-	if sum.Kind == KindOther { // it asks our helper for another profile
+	if sum.Kind == KindOther { // it asks our helper for another profile, or a trusted program
 		sum.Kind = KindSource
-		if n := len(chain.Roles); n > 0 {
+		switch n := len(chain.Roles); {
+		case n > 0:
 			sum.Kind, sum.RoleARN = KindRole, chain.Roles[n-1].ARN
 			sum.AccountID = strings.SplitN(sum.RoleARN, ":", 6)[4]
+		case chain.Assignment != nil:
+			sum.Kind, sum.AccountID, sum.PermissionSet = KindRole, chain.Assignment.AccountID, chain.Assignment.RoleName
 		}
+	}
+	if sum.AccountID == "" && sum.Kind == KindSource && chain.Source.Kind == ConsoleLogin {
+		_, sum.AccountID = chain.Account()
 	}
 	return sum
 }
@@ -104,17 +115,20 @@ func (s *Set) KeysOf(name string) (Origin, bool) {
 
 // kindOf returns the kind of a name, whether or not the name can be used.
 func (s *Set) kindOf(p profile) string {
+	kind, _ := p.kind()
 	switch {
-	case p.own.has(keyRoleARN):
+	case p.own.has(keyRoleARN), kind == Portal && s.sources[p.name] == nil:
 		return KindRole
+	case kind == ConsoleLogin:
+		return KindSource
 	case s.sources[p.name] != nil, p.ours && p.own.has(keySourceProfile):
 		return KindSource
 	}
 	return KindOther
 }
 
-// Sources returns the sources in the registry, sorted by name. It omits a source whose section is invalid;
-// Warnings and Resolve say why.
+// Sources returns the IAM users in the registry, sorted by name. It omits a source whose section is invalid; Warnings
+// and Resolve say why. LoginSources returns the sources to which people log in on a page.
 func (s *Set) Sources() []Source {
 	var all []Source
 	for _, name := range s.names {
@@ -136,9 +150,9 @@ func (s *Set) SharesKey(name, id string) string {
 	return ""
 }
 
-// Source returns the source with this exact name.
+// Source returns the IAM user with this exact name.
 func (s *Set) Source(name string) (Source, bool) {
-	if src := s.sources[name]; src != nil && src.err == nil {
+	if src := s.sources[name]; src != nil && src.err == nil && src.Kind == IAMUser {
 		return src.Source, true
 	}
 	return Source{}, false

@@ -211,7 +211,8 @@ func (s *Set) Preferred(name string) error {
 }
 
 // preferred are the keys that make some AWS tool ignore the profile's session.
-var preferred = []string{keyRoleARN, keyWebIdentity, keySSOSession, keySSOStartURL, keyLoginSession}
+var preferred = []string{keyRoleARN, keyWebIdentity, keySSOSession, keySSOStartURL, keySSOAccountID, keySSORoleName,
+	keyLoginSession}
 
 // Standing lists the profiles that the registry says to keep published, sorted by name.
 func (s *Set) Standing() []string {
@@ -262,7 +263,7 @@ func PrivateCredentials(src []byte, sessions []PrivateSession) ([]byte, error) {
 // the credentials file, for the profiles of these names. The errors are those of SetSection.
 func PrivateConfig(src []byte, sessions []PrivateSession) ([]byte, error) {
 	for _, s := range sessions {
-		drop := slices.Concat(roleKeys, preferred, []string{keyCredentialSource})
+		drop := slices.Concat(movedKeys, preferred, []string{keyCredentialSource})
 		if s.Session == (Published{}) {
 			drop = slices.Concat(drop, publishedKeys, shadows, []string{keyCredentialProcess})
 		}

@@ -181,7 +181,7 @@ func (rec *linkRecord) restore(src []byte, s *section) (base []byte, ok bool) {
 		if inside {
 			continue
 		}
-		if e.start < s.start+rec.Length || last >= 0 && e.indent > last || isRoleKey(e.key) ||
+		if e.start < s.start+rec.Length || last >= 0 && e.indent > last || isMovedKey(e.key) ||
 			strings.EqualFold(string(e.key), keyCredentialProcess) {
 			return nil, false
 		}

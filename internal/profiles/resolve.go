@@ -31,7 +31,7 @@ type resolution struct {
 // Errors: fault.Usage if name cannot be a name; fault.NotFound for an unknown name, with up to three similar ones;
 // fault.NotConfirmed for a profile with settings that take effect only once they are trusted; and fault.Config,
 // with file and line, for a profile that is invalid, has a setting that its file must not have (see Rules), or is
-// not served by Broker: long-lived keys in plain text, SSO, web identity, other programs' helpers.
+// not served by Broker: long-lived keys in plain text, credential_source.
 //
 // The rules between the keys of one profile are botocore's:
 // https://docs.aws.amazon.com/cli/latest/userguide/cli-configure-role.html
@@ -71,16 +71,26 @@ func (s *Set) build(name string) (Trust, error) {
 	c := Chain{Profile: name, Source: src.Source, Directories: s.directories}
 	c.Region = r.take(asked.all, keyRegion, checkRegion)
 	published := strings.EqualFold(r.take(asked.own, keyPublish, oneOf("true", "false")), "true")
+	c.Assignment = src.assignment
 	if len(hops) == 0 {
 		r.withoutRole(asked)
 	}
 	for _, p := range hops {
 		r.guard(s.guards(p), &c.Guard)
-		if p.own.has(keyRoleARN) {
+		switch own := p.name == src.profile; {
+		case own && src.Kind == WebIdentity:
+			c.Roles = append(c.Roles, s.webIdentityRole(r, p, asked))
+			continue
+		case own:
+			r.notLimited(s.guards(p), p.name, src.Kind)
+			r.withoutRole(p)
+			continue
+		case p.own.has(keyRoleARN):
 			c.Roles = append(c.Roles, s.role(r, p, asked, src.Endpoint))
 			// The profile read last is assumed first: with the key, and with a code.
 			c.MFAProcess = r.take(p.own, keyMFAProcess, checkCommand)
-		} else {
+			r.noCode(p, src.Kind)
+		default:
 			r.withoutRole(p)
 		}
 		r.take(p.own, keySourceProfile, checkName)
@@ -89,8 +99,10 @@ func (s *Set) build(name string) (Trust, error) {
 		}
 	}
 	c.Guard.add(src.Guard)
-	section, _ := s.lookup(src.Name)
-	r.guard(s.guards(section), &c.Guard)
+	if src.profile == "" {
+		section, _ := s.lookup(src.Name)
+		r.guard(s.guards(section), &c.Guard)
+	}
 	if r.err == nil && published {
 		r.err = notPublished(asked.own.origin(keyPublish), c.Guard)
 	}
@@ -104,16 +116,21 @@ func (s *Set) build(name string) (Trust, error) {
 	if c.MFAProcess == "" {
 		c.MFAProcess = src.MFAProcess
 	}
-	if c.Source.MFASerial == "" && len(c.Roles) > 0 {
+	if src.Kind == IAMUser && c.Source.MFASerial == "" && len(c.Roles) > 0 {
 		c.Source.MFASerial = c.Roles[0].MFASerial
 	}
-	if len(c.Roles) == 0 && c.Region == "" {
+	if len(c.Roles) == 0 && c.Region == "" && src.Kind != Portal { // for other calls, AWS tools do not use sso_region
 		c.Region = src.Endpoint.Region
 	}
 	c.Roles = slices.Clip(c.Roles)
-	c.Values = slices.Clip(append(r.values, src.values...))
+	for _, v := range src.values {
+		if !slices.Contains(r.values, v) {
+			r.values = append(r.values, v)
+		}
+	}
+	c.Values = slices.Clip(r.values)
 	c.Warnings = r.warnings
-	t := Trust{Chain: c, Claims: r.claims}
+	t := Trust{Chain: c, Claims: slices.Concat(r.claims, src.claims)}
 	if len(t.Claims) > 0 {
 		t.SHA256 = t.digest()
 	}
@@ -166,7 +183,8 @@ func (s *Set) noSource(at Origin, name string) error {
 	return f.WithHint("broker add %s", name)
 }
 
-// walk follows source_profile from a name to the source at its end.
+// walk follows source_profile from a name to the source at its end. If the last profile itself defines the source, it
+// is the last of the profiles.
 func (s *Set) walk(name string) ([]profile, *registered, error) {
 	var hops []profile
 	seen := map[string]int{}
@@ -187,7 +205,8 @@ func (s *Set) walk(name string) ([]profile, *registered, error) {
 		}
 		// botocore uses the keys of a source_profile even if that profile has a role. Broker must not serve the
 		// role instead: those would be another account's credentials.
-		if o, ok := p.plainKey(); ok && len(hops) > 0 && (!p.ours || hops[len(hops)-1].name == name) {
+		kind, own := p.kind()
+		if o, ok := p.plainKey(); ok && !own && len(hops) > 0 && (!p.ours || hops[len(hops)-1].name == name) {
 			return nil, nil, plainKeyError(name, o)
 		}
 		if first, again := seen[name]; again {
@@ -204,6 +223,10 @@ func (s *Set) walk(name string) ([]profile, *registered, error) {
 		}
 		seen[name] = len(hops)
 		hops = append(hops, p)
+		if own {
+			src := s.sourceOf(p, kind)
+			return hops, src, src.err
+		}
 		if other, ok := s.asksFor(p); ok {
 			name = other
 			continue
@@ -237,14 +260,13 @@ func loop(hops []profile) string {
 	return b.String() + hops[0].name
 }
 
-// servable returns why a profile does not lead to a source. It checks the keys in botocore's order. empty means
-// that the registry has no source.
+// servable returns why a profile, which defines no source, does not lead to one. It checks the keys in botocore's
+// order. empty means that the registry has no source.
 func servable(p profile, empty bool) error {
 	v := p.own
-	for _, key := range []string{keyWebIdentity, keyCredentialSource} {
-		if v.has(key) {
-			return notServed(p, key)
-		}
+	if v.has(keyCredentialSource) {
+		return fault.New(fault.Config, "%s: profile %q has a %s: the AWS tools ask the machine that they run on; "+
+			"Broker leaves it alone", v.origin(keyCredentialSource), p.name, keyCredentialSource)
 	}
 	if p.ours && v.has(keySourceProfile) {
 		return nil
@@ -254,11 +276,6 @@ func servable(p profile, empty bool) error {
 			return nil
 		}
 		return fault.New(fault.Config, "%s: profile %q has a role_arn but no source_profile", v.origin(keyRoleARN), p.name)
-	}
-	for _, key := range []string{keySSOSession, keySSOStartURL, keyLoginSession} {
-		if v.has(key) {
-			return notServed(p, key)
-		}
 	}
 	if o, ok := p.plainKey(); ok && !p.ours {
 		return plainKeyError(p.name, o)
@@ -270,8 +287,6 @@ func servable(p profile, empty bool) error {
 			f = f.WithHint("broker profiles unlink --all")
 		}
 		return f
-	} else if command != "" {
-		return notServed(p, keyCredentialProcess)
 	}
 	if v.has(keyAccessKeyID) {
 		return fault.New(fault.Config, "%s: profile %q has temporary keys, which Broker does not serve", v.origin(keyAccessKeyID), p.name)
@@ -279,7 +294,7 @@ func servable(p profile, empty bool) error {
 	for _, b := range v {
 		for _, set := range b.settings {
 			for _, line := range strings.Split(set.value, "\n")[1:] {
-				if key, _, _ := strings.Cut(line, "="); isRoleKey([]byte(trimSpace(key))) {
+				if key, _, _ := strings.Cut(line, "="); isMovedKey([]byte(trimSpace(key))) {
 					return fault.New(fault.Config, "%s: the %s of profile %q is indented, so that it continues "+
 						"the value of %s; remove the spaces before it",
 						Origin{b.origin.File, set.line}, trimSpace(key), p.name, set.key)
@@ -299,22 +314,6 @@ func servable(p profile, empty bool) error {
 // region.
 var ErrOnlySettings = errors.New("has no role_arn, and no source has that name")
 
-// notServed returns the error for a profile that Broker neither serves nor changes; the error says which tool
-// serves it.
-func notServed(p profile, key string) error {
-	whose := map[string]string{
-		keySSOSession:       "it uses IAM Identity Center, which `aws sso login` serves; Broker leaves it alone",
-		keySSOStartURL:      "it uses IAM Identity Center, which `aws sso login` serves; Broker leaves it alone",
-		keyLoginSession:     "it uses a console login, which `aws login` serves; Broker leaves it alone",
-		keyWebIdentity:      "the AWS tools exchange that token themselves; Broker leaves it alone",
-		keyCredentialSource: "the AWS tools ask the machine that they run on; Broker leaves it alone",
-		// This holds for a source_profile, too: any program may write a command into the file, and it would run
-		// with the daemon's rights.
-		keyCredentialProcess: "the AWS tools run that program; Broker does not run another program's credential_process",
-	}[key]
-	return fault.New(fault.Config, "%s: profile %q has a %s: %s", p.own.origin(key), p.name, key, whose)
-}
-
 func plainKeyError(name string, o Origin) error {
 	return fault.New(fault.Config, "%s: the long-lived key of %q is here in plain text; Broker never uses such keys", o, name).
 		WithHint("broker setup")
@@ -323,11 +322,10 @@ func plainKeyError(name string, o Origin) error {
 // asksFor returns the profile that p stands for: the one that its credential_process asks our helper for. ok is
 // false if p is defined elsewhere, too.
 func (s *Set) asksFor(p profile) (other string, ok bool) {
-	for _, key := range []string{keyRoleARN, keySourceProfile, keyWebIdentity, keyCredentialSource, keySSOSession,
-		keySSOStartURL, keyLoginSession} {
-		if p.own.has(key) {
-			return "", false
-		}
+	elsewhere := slices.Concat(ssoKeys, []string{keyRoleARN, keySourceProfile, keyWebIdentity, keyCredentialSource,
+		keyLoginSession})
+	if slices.ContainsFunc(elsewhere, p.own.has) {
+		return "", false
 	}
 	if _, plain := p.plainKey(); plain || p.ours {
 		return "", false
@@ -394,6 +392,9 @@ func SplitCommand(command string) []string {
 func readSource(b *block) *registered {
 	r := &reading{}
 	v := view{b}
+	if v.has(keyLoginSession) {
+		return readConsoleLogin(b)
+	}
 	keyID := checkAccessKeyID
 	compatible := strings.EqualFold(r.take(v, keySTSCompatible, checkBool), "true")
 	if compatible {
@@ -426,6 +427,9 @@ func readSource(b *block) *registered {
 
 // notFound returns the error for an unknown name, with up to three similar names.
 func (s *Set) notFound(name string) error {
+	if err := s.sessionOnly(name); err != nil {
+		return err
+	}
 	message := fmt.Sprintf("no profile, source or alias is called %q", name)
 	if near := s.near(name, 3); len(near) > 0 {
 		message += "; did you mean " + orList(near) + "?"

@@ -238,16 +238,10 @@ func TestResolveRefuses(t *testing.T) {
 			kind: fault.NotFound, want: `/config:3: source_profile names "security", which is no longer a source`,
 			hint: "broker add security"},
 		{what: "our helper on Windows", config: "[profile dev]\ncredential_process = C:\\tools\\credproc.exe dev\n", name: "dev", kind: fault.Config, want: "asks credproc"},
-		{what: "another helper", config: "[profile dev]\nregion = eu-west-1\ncredential_process = /usr/bin/other credproc\n", name: "dev", kind: fault.Config,
-			want: `/config:3: profile "dev" has a credential_process: the AWS tools run that program; Broker does not run another program's credential_process`},
-		{what: "another helper as source", config: role + "[profile security]\ncredential_process = /usr/bin/other\n", name: "dev", kind: fault.Config,
-			want: `/config:5: profile "security" has a credential_process: the AWS tools run that program`},
-		{what: "SSO as source", config: role + "[profile security]\nsso_session = corp\n", name: "dev", kind: fault.Config,
-			want: `/config:5: profile "security" has a sso_session: it uses IAM Identity Center`},
-		{what: "sso_session", config: "[profile dev]\nsso_session = corp\n", name: "dev", kind: fault.Config, want: "/config:2: profile \"dev\" has a sso_session: it uses IAM Identity Center, which `aws sso login` serves; Broker leaves it alone"},
-		{what: "sso_start_url", config: "[profile dev]\nsso_start_url = https://x\n", name: "dev", kind: fault.Config, want: "has a sso_start_url"},
-		{what: "login_session", config: "[profile dev]\nlogin_session = x\n", name: "dev", kind: fault.Config, want: "has a login_session"},
-		{what: "web identity", config: "[profile dev]\nrole_arn = " + account + "dev\nweb_identity_token_file = /x\n", name: "dev", kind: fault.Config, want: "/config:3: profile \"dev\" has a web_identity_token_file: the AWS tools exchange that token themselves; Broker leaves it alone"},
+		{what: "another helper", config: "[profile dev]\nregion = eu-west-1\ncredential_process = /usr/bin/other credproc\n", name: "dev", kind: fault.NotConfirmed,
+			want: `/config:3: credential_process of profile "dev" takes effect only once you trust it`, hint: "broker profiles trust dev"},
+		{what: "another helper as source", config: role + "[profile security]\ncredential_process = /usr/bin/other\n", name: "dev", kind: fault.NotConfirmed,
+			want: `/config:5: credential_process of profile "security" takes effect only once you trust it`, hint: "broker profiles trust dev"},
 		{what: "credential_source", config: "[profile dev]\nrole_arn = " + account + "dev\ncredential_source = Environment\n", name: "dev", kind: fault.Config, want: "/config:3: profile \"dev\" has a credential_source"},
 		{what: "temporary keys", credentials: "[dev]\n" + keys + "aws_session_token = x\n", name: "dev", kind: fault.Config, want: "/credentials:2: profile \"dev\" has temporary keys"},
 		{what: "only a region", config: "[profile dev]\nregion = eu-west-1\n", name: "dev", kind: fault.Config, want: "/config:1: profile \"dev\" has no role_arn", hint: "broker add dev"},
@@ -437,7 +431,7 @@ func TestFind(t *testing.T) {
 	set := load(t, config, "", sourceSection+"[alias]\npp = product_prod_paul\nsecret = product_dev_paul\n")
 	for short, want := range map[string]string{
 		"prod": "prod", "product_prod_paul": "product_prod_paul", "pp": "product_prod_paul", "prod_p": "product_prod_paul", "dev": "product_dev_paul",
-		"secur": "security", "stage": "other_stage", "only": "only-sso",
+		"secur": "security", "other_st": "other_stage", "only": "only-sso",
 	} {
 		if got, err := set.Find(short); err != nil || got != want {
 			t.Errorf("%s: %q, %v", short, got, err)
@@ -454,7 +448,7 @@ func TestFind(t *testing.T) {
 	}
 	for short, want := range map[string]string{
 		"product": `"product" could be product_dev_paul, product_prod_paul`, "many": "many0, many1, many10, many11, many2, many3, many4, many5, many6, many7 and 2 more",
-		"nothing": "no profile", "pord": `did you mean "prod" or "product_prod_paul"?`,
+		"stage": "could be other_stage, stage-sso", "nothing": "no profile", "pord": `did you mean "prod" or "product_prod_paul"?`,
 	} {
 		if got, err := set.Find(short); !fault.Is(err, fault.NotFound) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %q, %v", short, got, err)

@@ -74,9 +74,19 @@ var Rules = []Rule{
 	{keySessionTags, inFiles(Taken, Unread, Unread)},
 	{keyTransitiveTags, inFiles(Taken, Unread, Unread)},
 	{keyOptionalTags, inFiles(Taken, Unread, Unread)},
-	// Broker never runs another program's helper. A command of our helper makes one name stand for another
-	// profile.
+	// Which account and permission set, whose console login, and which token.
+	{keySSOSession, inFiles(Taken, Taken, OnceTrusted)},
+	{keySSOStartURL, inFiles(Taken, Taken, OnceTrusted)},
+	{keySSORegion, inFiles(Taken, Taken, OnceTrusted)},
+	{keySSOScopes, inFiles(Taken, Taken, OnceTrusted)},
+	{keySSOAccountID, inFiles(Taken, Taken, OnceTrusted)},
+	{keySSORoleName, inFiles(Taken, Taken, OnceTrusted)},
+	{keyLoginSession, inFiles(Taken, Taken, OnceTrusted)},
+	{keyWebIdentity, inFiles(Taken, Taken, OnceTrusted)},
+	// A command of our helper makes one name stand for another profile. Broker runs another program with the
+	// daemon's rights, so any program that can write to the file could start it.
 	{keyCredentialProcess, inFiles(Taken, Taken, OnceTrusted)},
+	{keyOtherProgram, inFiles(Taken, OnceTrusted, Rejected)},
 
 	// Which files are read. A daemon reads only its own registry, whatever a client names. A daemon whose
 	// registry, state or keyring directory is not the default one has its own socket.
@@ -132,8 +142,8 @@ func environment(shell, unit Decision) [countPlaces]Decision {
 // harmless are the keys that redirect nothing. They choose between AWS's own hosts, are descriptive, or make a
 // profile one that Broker does not serve.
 var harmless = set(keyRegion, keySTSRegional, keyFIPS, keyIgnoreEndpoints, keySTS, keyOutput,
-	keyCredentialSource, keyWebIdentity, keySSOSession, keySSOStartURL, keyLoginSession,
-	keyAccessKeyID, keySecretKey, keySessionToken, keySourceKeyID, keySession, keyMFASeed, keyConfirm, keyProduction,
+	keyCredentialSource, keyAccessKeyID, keySecretKey, keySessionToken, keySourceKeyID, keySession, keyMFASeed,
+	keyConfirm, keyProduction,
 	keyGuardCommands,
 	keyMFA,
 	keySessionDuration, keyLockAfter, keyLockOn, keyAudit, keyMFAPrompt, keyNotices, keyMaxAge, keyKeyCreated,

@@ -206,6 +206,9 @@ func TestWalkRules(t *testing.T) {
 			keyRegistry:       "registry = /evil\n",
 			keyGnuPGHome:      "gnupg_home = /evil\n", keyPasswordStore: "password_store_dir = /evil\n",
 			keyCredentialProcess: "-",
+			// These are of sources, so they need no role.
+			keySSOSession: "-", keySSOStartURL: "-", keySSORegion: "-", keySSOScopes: "-", keySSOAccountID: "-",
+			keySSORoleName: "-", keyLoginSession: "-", keyWebIdentity: "-", keyOtherProgram: "-",
 		}[rule.Name]
 		if line == "" {
 			if rule.In[InRegistry] != Unread {
@@ -214,10 +217,24 @@ func TestWalkRules(t *testing.T) {
 			continue
 		}
 		for _, place := range []Place{InDefault, InOther} {
-			text := "[profile dev]\n" + role + line
-			if rule.Name == keyCredentialProcess {
-				text = "[profile dev]\ncredential_process = credproc own\n"
+			text := map[string]string{
+				keyCredentialProcess: "credential_process = credproc own\n",
+				keyOtherProgram:      "credential_process = /bin/other\n",
+				keyLoginSession:      "login_session = arn:aws:iam::111122223333:user/paul\n",
+				keyWebIdentity:       "role_arn = " + account + "x\nweb_identity_token_file = /token\n",
+			}[rule.Name]
+			switch {
+			case strings.HasPrefix(rule.Name, "sso_"):
+				text = "sso_session = corp\nsso_account_id = 444455556666\nsso_role_name = Admin\n[sso-session corp]\n" +
+					"sso_start_url = https://corp.awsapps.com/start\nsso_region = eu-west-1\nsso_registration_scopes = a:b\n"
+			case text == "":
+				text = role + line
 			}
+			key := rule.Name
+			if key == keyOtherProgram {
+				key = keyCredentialProcess
+			}
+			text = "[profile dev]\n" + text
 			set := placed(t, place, text, "",
 				sourceSection+"[profile own]\nrole_arn = "+account+"own\nsource_profile = security\n")
 			trust, err := set.Trust("dev")
@@ -226,15 +243,15 @@ func TestWalkRules(t *testing.T) {
 			}
 			var got Decision
 			switch {
-			case fault.Is(err, fault.Config) && (strings.Contains(err.Error(), rule.Name+" has no effect") ||
+			case fault.Is(err, fault.Config) && (strings.Contains(err.Error(), key+" has no effect") ||
 				rule.Name == keySTSEndpointURL):
 				got = Rejected
 			case err != nil:
 				t.Errorf("%s: %v", rule.Name, err)
 				continue
-			case has(rule.Name, trust.Claims):
+			case has(key, trust.Claims):
 				got = OnceTrusted
-			case has(rule.Name, trust.Chain.Values):
+			case has(key, trust.Chain.Values):
 				got = Taken
 			case strings.Contains(fmt.Sprint(trust.Chain.Warnings), rule.Name+" has no effect"):
 				got = Ignored

@@ -30,8 +30,11 @@ type Set struct {
 // registered is a [source NAME] section, parsed once.
 type registered struct {
 	Source
-	values []Value
-	err    error
+	values     []Value
+	claims     []Value     // of a source that a profile defines
+	assignment *Assignment // of a Portal
+	profile    string      // the profile that defines it; empty for a section [source NAME]
+	err        error
 }
 
 type alias struct {

@@ -32,6 +32,10 @@ const (
 	keyWebIdentity       = "web_identity_token_file"
 	keySSOSession        = "sso_session"
 	keySSOStartURL       = "sso_start_url"
+	keySSORegion         = "sso_region"
+	keySSOScopes         = "sso_registration_scopes"
+	keySSOAccountID      = "sso_account_id"
+	keySSORoleName       = "sso_role_name"
 	keyLoginSession      = "login_session"
 	keyAccessKeyID       = "aws_access_key_id"
 	keySecretKey         = "aws_secret_access_key"
@@ -39,6 +43,8 @@ const (
 	keySTS               = "sts"              // in [services NAME]
 	keySTSEndpointURL    = "sts.endpoint_url" // endpoint_url in the nested block of sts
 	keyOutput            = "output"           // has no meaning for Broker
+	// keyOtherProgram stands for a credential_process that does not start credproc.
+	keyOtherProgram = "credential_process of another program"
 
 	// Broker's own keys.
 	keyConfirm         = "confirm"
@@ -102,6 +108,10 @@ var awsKeys = set(
 	keyWebIdentity,
 	keySSOSession,
 	keySSOStartURL,
+	keySSORegion,
+	keySSOScopes,
+	keySSOAccountID,
+	keySSORoleName,
 	keyLoginSession,
 	keyAccessKeyID,
 	keySecretKey,
@@ -137,7 +147,9 @@ var registryKeys = map[string]map[string]string{
 		keyBrowser,
 		keySession,
 		keySTSCompatible,
+		keyLoginSession,
 	),
+	SectionSSO:       set(keySSOStartURL, keySSORegion, keySSOScopes, keyBrowser),
 	SectionSettings:  settingNames(),
 	SectionTrust:     set(keyTrustSum, keyTrustListener),
 	SectionDirectory: set(keyTrustSum),
@@ -298,7 +310,7 @@ func (t *table) warn(path string, line int, format string, args ...any) {
 }
 
 // awsKinds are the kinds of sections that have a meaning in the AWS files.
-var awsKinds = []string{SectionProfile, SectionCredentials, SectionServices, sectionInherited}
+var awsKinds = []string{SectionProfile, SectionCredentials, SectionServices, SectionSSO, sectionInherited}
 
 // unknown returns the error for a key or section that the registry must not have. It may be a mistyped one that
 // says which role a profile has, or when to lock, so it is not ignored.
@@ -321,7 +333,14 @@ func (t *table) add(path string, sec *section, file fileKind, as dialect) error 
 		return nil
 	}
 	id := blockID{sec.kind, sec.name}
-	if sec.loose && file != registryFile {
+	switch {
+	case sec.kind == SectionSSO && sec.name == "" && file == registryFile:
+		return fault.New(fault.Config, "%s: this sso-session has no name", Origin{path, sec.line}).
+			WithHint("vi +%d %s", sec.line, path)
+	case sec.kind == SectionSSO && sec.loose && file != registryFile:
+		t.warn(path, sec.line, "the AWS CLI does not read the header [%s] as a session; write [sso-session NAME]", sec.header)
+		id.kind = looseKind(sec.kind)
+	case sec.loose && file != registryFile:
 		t.warn(path, sec.line, "the AWS CLI does not read the header [%s] as a profile; write [profile %q]", sec.header, sec.name)
 		id.kind = looseKind(sec.kind)
 	}

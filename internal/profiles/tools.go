@@ -47,6 +47,7 @@ const (
 	waySSO
 	waySharedKeys // in the credentials file
 	wayConfigKeys
+	wayLogin
 	wayProcess
 )
 
@@ -54,13 +55,14 @@ const (
 // where it says "run".
 var tools = func() []tool {
 	// botocore.credentials.create_credential_resolver (run). Duplicate sections: its parser is strict (run).
-	python := []way{wayRole, wayWebIdentity, waySSO, waySharedKeys, wayProcess, wayConfigKeys}
+	python := []way{wayRole, wayWebIdentity, waySSO, waySharedKeys, wayLogin, wayProcess, wayConfigKeys}
 	// config/resolve_credentials.go, resolveCredsFromProfile (run); Terraform's AWS provider is built on it.
-	goOrder := []way{wayRole, waySharedKeys, wayConfigKeys, wayWebIdentity, waySSO, wayProcess}
+	goOrder := []way{wayRole, waySharedKeys, wayConfigKeys, wayWebIdentity, waySSO, wayLogin, wayProcess}
 	// packages/credential-provider-ini, resolveProfileData.ts; aws-cdk@2 and osls@4 are built on it (run).
-	js3Order := []way{wayRole, waySharedKeys, wayConfigKeys, wayWebIdentity, wayProcess, waySSO}
+	js3Order := []way{wayRole, waySharedKeys, wayConfigKeys, wayWebIdentity, wayProcess, waySSO, wayLogin}
 	// auth/credentials/internal/ProfileCredentialsUtils.java; Java alone prefers the helper to keys.
-	java := []way{wayWebIdentity, waySSO, wayRole, wayProcess, waySharedKeys, wayConfigKeys}
+	// Where it looks for a login_session was not tested.
+	java := []way{wayWebIdentity, waySSO, wayRole, wayProcess, wayLogin, waySharedKeys, wayConfigKeys}
 	// lib/node_loader.js: SharedIniFileCredentials, then ProcessCredentials. The first follows a source_profile
 	// only to keys and roles. The config is read only with AWS_SDK_LOAD_CONFIG (run).
 	js2Order := []way{wayRole, waySharedKeys, wayConfigKeys, wayProcess, wayWebIdentity}
@@ -172,6 +174,8 @@ func (s *Set) verdict(t tool, name string, getenv func(string) string) (from, te
 			return FromElse, fmt.Sprintf("exchanges a web identity token (%s)", at)
 		case waySSO:
 			return FromElse, fmt.Sprintf("uses IAM Identity Center (%s)", at)
+		case wayLogin:
+			return FromElse, fmt.Sprintf("uses the session of aws login, if the tool is new enough (%s)", at)
 		case waySharedKeys, wayConfigKeys:
 			if b := r.block(credentialsFile, SectionCredentials, name); w == waySharedKeys && b != nil && b.ours {
 				return FromBroker, fmt.Sprintf("reads the session that broker publish keeps at %s", at)
@@ -240,7 +244,8 @@ func (s *Set) roleVerdict(t tool, p profile, at Origin) (from, text string) {
 			helperProfile(words),
 		)
 	case source.aws.has(keyRoleARN),
-		!t.plain && (source.aws.has(keySSOSession) || source.aws.has(keySSOStartURL) || len(words) > 0):
+		!t.plain && (source.aws.has(keySSOSession) || source.aws.has(keySSOStartURL) ||
+			source.aws.has(keyLoginSession) || len(words) > 0):
 		return FromElse, fmt.Sprintf(
 			"assumes the role itself, with the credentials that it gets for %s (%s)",
 			name,
@@ -273,6 +278,8 @@ func (p profile) way(v view, w way) (Origin, bool) {
 			}
 		}
 		return Origin{}, false
+	case wayLogin:
+		key = keyLoginSession
 	case wayProcess:
 		key = keyCredentialProcess
 	}

@@ -48,6 +48,9 @@ func TestTools(t *testing.T) {
 			want: map[string]string{"": "else: uses the keys at /config:4 instead", "AWS CLI": "broker: ", "boto3": "broker: ", "Java SDK": "broker: "}},
 		{what: "another helper", config: "[profile dev]\ncredential_process = /bin/other\n", want: map[string]string{"": "else: runs another program (/config:2)",
 			"JS SDK 2": "nobody: reads the config only with AWS_SDK_LOAD_CONFIG=1; then it runs", "Serverless 3": "nobody: "}},
+		{what: "a console login", config: "[profile dev]\nlogin_session = x\n", env: map[string]string{"AWS_SDK_LOAD_CONFIG": "1"}, want: map[string]string{
+			"": "else: uses the session of aws login, if the tool is new enough (/config:2)", "JS SDK 2": "nobody: finds no credentials in /config:1; broker profiles link dev",
+			"Serverless 3": "nobody: finds no credentials in /config:1; broker profiles link dev"}},
 		{what: "IAM Identity Center", config: linked + "sso_session = corp\n", env: map[string]string{"AWS_SDK_LOAD_CONFIG": "1"}, want: map[string]string{"": "else: uses IAM Identity Center (/config:4)",
 			"JS SDK 2": "broker: ", "JS SDK 3": "broker: ", "CDK": "broker: ", "osls 4": "broker: ", "Serverless 3": "nobody: "}},
 		{what: "a web identity", config: "[profile dev]\nrole_arn = " + account + "dev\nweb_identity_token_file = /token\n", env: map[string]string{"AWS_SDK_LOAD_CONFIG": "1"},

@@ -172,14 +172,21 @@ func checkListener(s string) error {
 	return nil
 }
 
-// digest returns the hash of what a confirmation covers: the source, each role with all that STS is asked and
-// where, and the settings that need the confirmation with their files. It leaves out regions and other choices
-// between AWS's own hosts.
+// digest returns the hash of what a confirmation covers: the source, the account and the permission set, each role
+// with all that STS is asked and where, and the settings that need the confirmation with their files. It leaves out
+// choices between AWS's own hosts, except the region of a portal and of a console login.
 func (t Trust) digest() string {
 	var b strings.Builder
 	field := func(words ...string) { fmt.Fprintf(&b, "%q\n", words) }
 	c := t.Chain
 	field("trust 1", c.Profile, c.Source.Name)
+	if c.Source.Kind != IAMUser {
+		field("source", string(c.Source.Kind), c.Source.StartURL, c.Source.Endpoint.Region, c.Source.ARN,
+			c.Source.TokenFile, c.Source.Command)
+	}
+	if a := c.Assignment; a != nil {
+		field("assignment", a.Profile, a.AccountID, a.RoleName)
+	}
 	for _, r := range c.Roles {
 		field("role", r.Profile, r.ARN, r.ExternalID, r.SessionName, r.Duration.String(), r.MFASerial,
 			r.Endpoint.URL, r.Endpoint.CABundle)

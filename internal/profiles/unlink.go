@@ -82,7 +82,8 @@ func (l *linker) unlink(name string) Outcome {
 	created := rec != nil && rec.Created && l.asCreated(ConfigDocument, rec, name)
 	asItWas := created || config.record != nil
 	if asItWas && rec.Made && p.ours {
-		asItWas = len(m.lines) == 0 && !slices.ContainsFunc(m.differ, func(key string) bool { return isRoleKey([]byte(key)) })
+		moved := func(key string) bool { return isMovedKey([]byte(key)) }
+		asItWas = len(m.lines) == 0 && !slices.ContainsFunc(m.differ, moved)
 	}
 	switch {
 	case !asItWas:
@@ -172,7 +173,7 @@ func (l *linker) compare(p profile, config, credentials *passage) comparison {
 			c.lines = append(c.lines, key+" = "+string(e.value)+l.comment(RegistryDocument, p.name, e.line))
 		}
 	}
-	for _, key := range roleKeys {
+	for _, key := range movedKeys {
 		if _, has := there[key]; has && defined[key] == nil {
 			c.differ = append(c.differ, key)
 		}

@@ -165,8 +165,12 @@ func (r *reading) take(v view, key string, check check) string {
 }
 
 func (r *reading) keep(b *block, key string, s *setting, check check) string {
+	return r.decided(b, key, s, Decide(key, b.from.place), check)
+}
+
+// decided is keep with the decision about the value.
+func (r *reading) decided(b *block, key string, s *setting, verdict Decision, check check) string {
 	o := Origin{b.origin.File, s.line}
-	verdict := Decide(key, b.from.place)
 	err := check(s.value)
 	switch {
 	case verdict == Unread:

@@ -22,7 +22,8 @@ var wildHeaders = []string{
 }
 
 var wildKeys = []string{keyRegion, keyRegion, "Region", keyRoleARN, keySourceProfile, keyMFASerial, keyExternalID, keyDuration,
-	keyCredentialProcess, keyOutput, "x_unknown", "s3", "größe", "a b", "[x", "x]", keySSOSession, "sso_region", keyAccessKeyID}
+	keyCredentialProcess, keyOutput, "x_unknown", "s3", "größe", "a b", "[x", "x]", keySSOSession, keySSORegion, keyAccessKeyID,
+	keySSOAccountID, keyLoginSession, keyWebIdentity}
 
 var wildValues = []string{"", "eu-west-1", "x", "x", "a = b", "a: b", "# c", "x # c", "x ;c", "x;c", "x\t# c", "\"x\"", "'x'",
 	"arn:aws:iam::444455556666:role/dev", "[profile y]", "größe", "x  y", "\\", "\u00a0x", "x\x1c", "\x1fx"}

@@ -39,6 +39,10 @@ func (a *AdHoc) extend(chain profiles.Chain) (profiles.Chain, error) {
 	}
 	chain.Roles = slices.Clone(chain.Roles)
 	if a.Federate {
+		if chain.Source.Kind != profiles.IAMUser {
+			return chain, fault.New(fault.Usage, "%q is not an IAM user; federation needs one", chain.Source.Name).
+				WithHint("broker explain %s", chain.Profile)
+		}
 		if len(chain.Roles) > 0 || a.ARN != "" {
 			return chain, fault.New(fault.Usage, "%q is not a source; federation needs one", chain.Profile)
 		}
@@ -63,7 +67,11 @@ func (a *AdHoc) extend(chain profiles.Chain) (profiles.Chain, error) {
 		return chain, nil
 	}
 	if len(chain.Roles) == 0 {
-		return chain, fault.New(fault.Usage, "%q is a source and has no role to change", chain.Profile).
+		what := "a source"
+		if chain.Assignment != nil {
+			what = "a permission set of IAM Identity Center"
+		}
+		return chain, fault.New(fault.Usage, "%q is %s and has no role to change", chain.Profile, what).
 			WithHint("broker explain %s", chain.Profile)
 	}
 	last := &chain.Roles[len(chain.Roles)-1]

@@ -15,6 +15,7 @@ import (
 type Config struct {
 	Profiles *profiles.Store
 	Vault    Opener
+	Logins   Logins // nil if nobody can log in on a page
 	STS      Assumer
 	Who      Who // fills the placeholders of a profile; its Program is that of each Request
 	// Check says why a call to an endpoint cannot be sent. It runs before a person is asked for a code. If nil,
@@ -22,6 +23,9 @@ type Config struct {
 	Check func(profiles.Endpoint) error
 	// Process runs the mfa_process of a source. If nil, no mfa_process runs.
 	Process func(ctx context.Context, command string) (secret.String, error)
+	// Run runs the command of a source of the kind OtherProgram and returns what it prints. If nil, no such command
+	// runs.
+	Run func(ctx context.Context, command string) (secret.String, error)
 	// BootTime returns the time since boot, including sleep. If nil, the monotonic clock is used, which on most
 	// systems stops during sleep.
 	BootTime func() time.Duration
@@ -78,8 +82,8 @@ type Request struct {
 	Client Client
 	// MinTTL is the least remaining lifetime of the credentials; 0 accepts any.
 	MinTTL time.Duration
-	// Login opens only the MFA session, whatever roles the profile has. It asks AWS again even if a recent failure
-	// is cached.
+	// Login opens only the session of the source, whatever roles the profile has. It asks AWS again even if a recent
+	// failure is cached. If a person logged in on a page, the answer holds no credentials and no Expires.
 	Login bool
 	// AdHoc is a role for this request that no profile defines; nil uses the profile unchanged.
 	AdHoc *AdHoc
@@ -101,13 +105,15 @@ type Answer struct {
 	Profile string // exact name
 	Source  string
 	Region  string
-	Role    string         // ARN of the last role, or of the federated user; empty for a source
-	Guard   profiles.Guard // who must confirm that the session is handed out
+	// Role is the ARN of the last role or of the federated user, or a permission set as ACCOUNT/NAME. It is empty for a
+	// source.
+	Role  string
+	Guard profiles.Guard // who must confirm that the session is handed out
 	// Directories are the trusted directories; nil if there are none.
 	Directories *profiles.Directories
 	Direct      bool               // the role was assumed with the long-lived key
 	ReadOnly    bool               // AWS's own policy limits the session to reading
-	Account     string             // twelve digits; empty if no ARN of the plan contains it
+	Account     string             // twelve digits; empty if the plan does not contain it
 	Warnings    []profiles.Warning // about the files and the plan; says which files were read from their last valid state
 	// Endpoints are the endpoints of the plan that are not AWS's own, see Plan.Endpoints. It is set also if there is an
 	// error, and so are Role and Account if there is a plan.

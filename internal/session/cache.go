@@ -279,7 +279,7 @@ func (c *cache) land(s *slot, key Key, f *flight) {
 
 func dropped(plan *Plan, step int) error {
 	return fault.New(fault.Failed,
-		"%s: dropped by a lock or logout while the session was being opened", plan.stepName(step))
+		"%s: dropped by a lock, login or logout while the session was being opened", plan.stepName(step))
 }
 
 // remembered reports whether a failure is cached. Refusals by AWS are, because they would come again at once.
@@ -323,6 +323,16 @@ func (c *cache) current(key Key) (Credentials, bool) {
 		return Credentials{}, false
 	}
 	return s.entry.cached(), true
+}
+
+// loggedOut returns why the login of a key is no longer renewed, or nil.
+func (c *cache) loggedOut(key Key) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s := c.slots[key]; s != nil && s.loggedOut() {
+		return s.err
+	}
+	return nil
 }
 
 // discard removes a session that AWS refused, unless a newer session has replaced it.

@@ -212,7 +212,7 @@ func schedule(t *testing.T, r *rand.Rand) (served, failed int) {
 	ctx, end := context.WithCancel(t.Context())
 	defer end()
 	stops := r.IntN(4) == 0 // the boot clock is monotonic and stops during sleep; then the wall clock is right
-	b := New(ctx, Config{Vault: napping{w, m}, STS: napping{w, m}})
+	b := New(ctx, Config{Profiles: new(profiles.Store), Vault: napping{w, m}, STS: napping{w, m}})
 	b.cache.now = func() instant {
 		now := m.now()
 		if stops {

@@ -60,7 +60,7 @@ func (b *Broker) Check(ctx context.Context, req Request, how Variant) (Credentia
 		}
 		last := len(plan.Steps) - 1
 		if plan.Steps[last].RoleARN == "" {
-			return Credentials{}, nil, fault.New(fault.Usage, "%q is a source; only a role can be checked", plan.Profile).
+			return Credentials{}, nil, fault.New(fault.Usage, "%q is a source or a permission set; only a role can be checked", plan.Profile).
 				WithHint("broker explain %s", plan.Profile)
 		}
 		creds, err := b.assumeOnce(ctx, plan, last, &req)
@@ -80,7 +80,7 @@ func (b *Broker) Check(ctx context.Context, req Request, how Variant) (Credentia
 // assumeOnce makes the last call of a plan without the cache. If no step has a device, it makes all calls so: a session
 // without MFA must not be found in the cache.
 func (b *Broker) assumeOnce(ctx context.Context, plan *Plan, last int, req *Request) (Credentials, error) {
-	if first := &plan.Steps[0]; !first.LongTerm || first.MFASerial != "" {
+	if first := &plan.Steps[0]; !first.LongTerm || first.MFASerial != "" || plan.Source.Kind != profiles.IAMUser {
 		if last > 0 { // a person may have to give a code
 			if _, err := b.wait(ctx, plan, last-1, req); err != nil {
 				return Credentials{}, err

@@ -61,7 +61,7 @@ func TestCheckVariants(t *testing.T) {
 				t.Errorf("variant %d: %+v, %v", how, plan, err)
 			}
 		}
-		if _, err := check("security", WithMFA); !fault.Is(err, fault.Usage) || !strings.Contains(err.Error(), "is a source") {
+		if _, err := check("security", WithMFA); !fault.Is(err, fault.Usage) || !strings.Contains(err.Error(), "is a source or") {
 			t.Errorf("a source: %v", err)
 		}
 		w.Lock()

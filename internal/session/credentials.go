@@ -49,11 +49,15 @@ func (b *Broker) Credentials(ctx context.Context, req Request) (Answer, error) {
 		}
 		failed := Answer{Endpoints: got.plan.Endpoints()}
 		if got.plan != nil && len(got.plan.Steps) > got.last {
-			failed.Role, failed.Account = got.plan.Steps[got.last].RoleARN, got.plan.account(got.last)
+			failed.Role = got.plan.Steps[got.last].subject(Credentials{})
+			failed.Account = got.plan.account(got.last)
 		}
 		return failed, withPlanHint(err, req.Profile)
 	}
 	step := &got.plan.Steps[got.last]
+	if req.Login && got.plan.Source.Kind.ByPage() { // nobody gets the access token
+		got.creds = Credentials{Cached: got.creds.Cached}
+	}
 	return Answer{
 		Credentials: got.creds,
 		Profile:     got.plan.Profile,
@@ -70,18 +74,22 @@ func (b *Broker) Credentials(ctx context.Context, req Request) (Answer, error) {
 	}, nil
 }
 
-// subject returns whose credentials a step gave: the ARN of a role or of a federated user, or "" for the source
-// itself.
+// subject returns whose credentials a step gave: the ARN of a role or of a federated user, the account and name of a
+// permission set, or "" for the source itself.
 func (s Step) subject(creds Credentials) string {
-	if s.Operation == GetFederationToken {
+	switch s.Operation {
+	case GetFederationToken:
 		return creds.Subject
+	case GetRoleCredentials:
+		return s.AccountID + "/" + s.RoleName
 	}
 	return s.RoleARN
 }
 
-// account returns the account of a step's session if an ARN contains it, or "".
+// account returns the account of a step's session if the plan contains it, or "".
 func (p *Plan) account(i int) string {
-	return partition.AccountOfARN(cmp.Or(p.Steps[i].RoleARN, p.Source.MFASerial))
+	arn := cmp.Or(p.Steps[i].RoleARN, p.Source.ARN, p.Source.MFASerial)
+	return cmp.Or(p.Steps[i].AccountID, partition.AccountOfARN(arn))
 }
 
 // withPlanHint adds a hint to a failure of AWS or of the network that has none. `broker explain` shows the device,
@@ -128,9 +136,15 @@ func (b *Broker) serve(ctx context.Context, req *Request) (served, error) {
 		if !req.Login {
 			got.last = len(plan.Steps) - 1
 		}
+		if err := plan.refuse(got.last, req); err != nil {
+			return got, err
+		}
 		got.creds, err = b.wait(ctx, plan, got.last, req)
+		if ended := b.cache.loggedOut(plan.Key(0)); req.Login && err == nil && ended != nil {
+			err = ended // the token still works, but the person wants to log in
+		}
 		first := &plan.Steps[0]
-		if errors.Is(err, ErrDurationTooLong) && first.Operation == AssumeRole && !second && req.MinTTL <= hour {
+		if errors.Is(err, ErrDurationTooLong) && first.RoleARN != "" && !second && req.MinTTL <= hour {
 			b.shorten(first)
 			second = true
 			continue
@@ -268,7 +282,13 @@ func (b *Broker) drop(ctx context.Context, source string) {
 
 // keeps reports whether the vault keeps the session of this step.
 func (s Step) keeps() bool {
-	return s.LongTerm && s.Operation == GetSessionToken && s.MFASerial != ""
+	switch s.Operation {
+	case GetSessionToken:
+		return s.LongTerm && s.MFASerial != ""
+	case CreateToken, CreateOAuth2Token:
+		return true
+	}
+	return false
 }
 
 func (b *Broker) logStep(plan *Plan, i int, creds Credentials, err error) {
@@ -285,8 +305,13 @@ func (p *Plan) stepName(i int) string {
 	if arn := p.Steps[i].RoleARN; arn != "" {
 		return "assume " + arn
 	}
-	if p.Steps[i].Operation == GetFederationToken {
+	switch step := &p.Steps[i]; step.Operation {
+	case GetFederationToken:
 		return "federate " + p.Source.Name
+	case GetRoleCredentials:
+		return fmt.Sprintf("get the permission set %s of account %s", step.RoleName, step.AccountID)
+	case RunProgram:
+		return "run the credential_process of " + p.Source.Name
 	}
 	return "open the session of " + p.Source.Name
 }

@@ -28,13 +28,14 @@ func (b *Broker) Waiting() []Waiting { return b.prompts.waiting() }
 type Held struct {
 	Key         Key
 	Source      string
-	Role        string // ARN; empty for the MFA session of the source itself
+	Role        string // as in Answer; empty for the session of the source itself
+	Login       bool   // a person logged in on a page for it
 	ReadOnly    bool   // AWS's own policy limits it to reading
 	Device      string // the MFA device whose code the call took; empty if none
 	Profile     string // the profile that asked for it first
 	AccessKeyID string
 	Expires     time.Time // zero if there is no session
-	Renews      time.Time
+	Renews      time.Time // zero if only a person can renew it
 	LastUse     time.Time
 	Endpoint    string // where the session came from, unless that is AWS's own endpoint of the region
 	Err         error  // the last failure, if no call has succeeded since
@@ -51,7 +52,8 @@ func (b *Broker) Held() []Held {
 		h := Held{
 			Key:      key,
 			Source:   s.plan.Source.Name,
-			Role:     s.plan.Steps[s.step].RoleARN,
+			Role:     s.plan.Steps[s.step].subject(Credentials{}),
+			Login:    s.step == 0 && s.plan.Source.Kind.ByPage(),
 			ReadOnly: s.plan.Steps[s.step].ReadOnly(),
 			Device:   s.plan.Steps[s.step].MFASerial,
 			Profile:  s.plan.Steps[s.step].Profile,
@@ -61,7 +63,13 @@ func (b *Broker) Held() []Held {
 		}
 		if s.entry != nil && now.before(s.entry.end) {
 			h.Role = s.plan.Steps[s.step].subject(s.entry.creds)
-			h.AccessKeyID, h.Expires, h.Renews = s.entry.creds.AccessKeyID, s.entry.creds.Expires, s.entry.refresh.wall
+			if s.plan.Steps[s.step].Operation != CreateToken { // a token has none
+				h.AccessKeyID = s.entry.creds.AccessKeyID
+			}
+			h.Expires, h.Renews = s.entry.creds.Expires, s.entry.refresh.wall
+			if s.loggedOut() {
+				h.Renews = time.Time{}
+			}
 		} else if s.err == nil {
 			continue
 		}

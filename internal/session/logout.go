@@ -8,37 +8,38 @@ import (
 	"broker/internal/profiles"
 )
 
-// Logout removes the sessions of a source, or of all sources of the registry if source is empty. It returns how
-// many sessions this Broker held. It removes the sessions that the vault keeps too. If that fails, it returns the
-// error, but this Broker holds none of those sessions any more.
+// Logout removes the sessions of a source, or of all sources of the files if source is empty. It returns how many
+// sessions this Broker held. It removes the sessions that the vault keeps too, and ends logins on a page at AWS. If
+// that fails, it returns the error, but this Broker holds none of those sessions any more.
 func (b *Broker) Logout(ctx context.Context, source string, files profiles.Files) (int, error) {
 	// Count at the start and at the end, so that a fetch that overlaps with Logout notices.
 	b.logout.count(source)
-	kept := map[string]bool{}
+	kept := map[string]profiles.Source{}
 	match := func(s *slot) bool {
 		if source != "" && s.plan.Source.Name != source {
 			return false
 		}
-		kept[s.plan.Source.Name] = true
+		kept[s.plan.Source.Name] = s.plan.Source
 		return true
 	}
 	n := b.cache.drop(match)
 	b.tagAgain(source)
 	var failed error
-	if source != "" {
-		kept[source] = true
-	} else if set, err := b.cfg.Profiles.Load(files); err != nil {
+	all, err := b.sources(files)
+	if source == "" {
 		failed = err
-	} else {
-		for _, s := range set.Sources() {
-			kept[s.Name] = true
+	}
+	for _, s := range all {
+		if source == "" || s.Name == source {
+			kept[s.Name] = s
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, dropTimeout)
-	defer cancel()
+	if _, found := kept[source]; source != "" && !found {
+		kept[source] = profiles.Source{Name: source} // the vault may keep a session of it all the same
+	}
 	errs := make(chan error)
-	for name := range kept {
-		go func() { errs <- b.cfg.Vault.Drop(ctx, name) }()
+	for _, s := range kept {
+		go func() { errs <- b.kindOf(s).logout(ctx, s) }()
 	}
 	for range len(kept) {
 		if err := <-errs; err != nil {
@@ -48,6 +49,23 @@ func (b *Broker) Logout(ctx context.Context, source string, files profiles.Files
 	b.logout.count(source)
 	b.cache.drop(match) // sessions that a fetch took from the vault meanwhile
 	return n, failed
+}
+
+// sources returns the sources of the files that keep anything.
+func (b *Broker) sources(files profiles.Files) ([]profiles.Source, error) {
+	set, err := b.cfg.Profiles.Load(files)
+	if err != nil {
+		return nil, err
+	}
+	settings, err := set.Settings()
+	if err != nil {
+		return nil, err
+	}
+	logins := set.LoginSources()
+	for i := range logins {
+		logins[i].Endpoint = logins[i].Endpoint.Replaced(settings.STSEndpoint)
+	}
+	return append(logins, set.Sources()...), nil
 }
 
 // logouts counts starts and ends of Logout, for each source. The empty name counts logouts of all sources.

@@ -32,6 +32,20 @@ const (
 	AssumeRole      Operation = "AssumeRole"
 
 	GetFederationToken Operation = "GetFederationToken"
+
+	AssumeRoleWithWebIdentity Operation = "AssumeRoleWithWebIdentity"
+)
+
+// The calls of the other kinds of sources. CreateToken and GetRoleCredentials are of IAM Identity Center: the
+// SessionToken of the Credentials of CreateToken is the access token, and GetRoleCredentials takes it.
+// CreateOAuth2Token is of the sign-in service, and RunProgram is no call: a trusted program prints the credentials.
+// https://docs.aws.amazon.com/singlesignon/latest/OIDCAPIReference/API_CreateToken.html
+// https://docs.aws.amazon.com/singlesignon/latest/PortalAPIReference/API_GetRoleCredentials.html
+const (
+	CreateToken        Operation = "CreateToken"
+	GetRoleCredentials Operation = "GetRoleCredentials"
+	CreateOAuth2Token  Operation = "CreateOAuth2Token"
+	RunProgram         Operation = "RunProgram"
 )
 
 // Tag is one session tag.
@@ -54,6 +68,9 @@ type Call struct {
 	// For AssumeRole only.
 	TransitiveTags []string `json:",omitempty"` // keys of Tags that roles assumed with the session inherit
 	SourceIdentity string   `json:",omitempty"`
+	// For GetRoleCredentials only.
+	AccountID string `json:",omitempty"`
+	RoleName  string `json:",omitempty"`
 }
 
 // Credentials are the temporary credentials of one step.
@@ -70,7 +87,9 @@ type Credentials struct {
 // SessionName returns the name of the role session or of the federated user, or "".
 func (c Credentials) SessionName() string { return c.Subject[strings.LastIndexByte(c.Subject, '/')+1:] }
 
-// Assumer makes AssumeRole calls that are signed with temporary credentials.
+// Assumer makes AssumeRole calls that are signed with temporary credentials, GetRoleCredentials, and
+// AssumeRoleWithWebIdentity. For the latter two the SessionToken of the credentials is the access token or the web
+// identity token, and their other fields are empty.
 // Its errors are faults: Denied, ExpiredSession, Throttled, Network, Clock, BadAnswer.
 type Assumer interface {
 	Assume(ctx context.Context, with Credentials, call Call) (Credentials, error)
@@ -90,6 +109,10 @@ var (
 	// ErrWrongDevice means that the MFA serial is not of this user's device (fault.CodeRejected). Another code
 	// would not help.
 	ErrWrongDevice = errors.New("wrong MFA device")
+	// ErrPending means that nobody has confirmed the code on the page yet (fault.LoginNeeded): ask again after the
+	// Interval of the Login. ErrSlowDown means the same, with five seconds more from then on.
+	ErrPending  = errors.New("not confirmed yet")
+	ErrSlowDown = errors.New("not confirmed yet, and asked too often")
 )
 
 // Opener makes the calls that must be signed with the long-lived key of a source. Only an Opener can reach the
@@ -98,15 +121,41 @@ var (
 // of Assumer.
 type Opener interface {
 	Open(ctx context.Context, source profiles.Source, call Call, code secret.String) (Credentials, error)
-	// Drop removes the kept session of a source.
+	// Drop removes the kept session of a source, which a refresh token can renew.
 	Drop(ctx context.Context, source string) error
+}
+
+// Logins logs people in to sources of a kind that has ByPage. The secrets stay in the keyring; Open of an Opener uses
+// them. The faults are those of Opener.
+type Logins interface {
+	// BeginLogin returns the page on which a person logs in to a source of a kind that has ByPage. redirect is the
+	// address to which the page leads; without one, the person confirms a code on the page.
+	BeginLogin(ctx context.Context, source profiles.Source, redirect string) (Login, error)
+	// FinishLogin exchanges the code that the page led back with for tokens, and keeps them. Without a redirect there
+	// is no code: it asks once whether the person has confirmed; see ErrPending. It returns when a person has to log in
+	// again, or the zero time if that is not known.
+	FinishLogin(ctx context.Context, source profiles.Source, login Login, code secret.String) (time.Time, error)
+	// EndLogin ends a login at AWS, if AWS can end it, and deletes all that was kept of it.
+	EndLogin(ctx context.Context, source profiles.Source) error
+}
+
+// Login is a login on a web page that has begun.
+type Login struct {
+	URL      string
+	Redirect string // as in the call of BeginLogin; a page with none shows UserCode
+	State    string // the redirect must have it
+	UserCode string
+	Expires  time.Time     // until then the person can log in
+	Interval time.Duration // between two questions whether the person has confirmed
+	// Proof is what FinishLogin needs besides the code: the code verifier of PKCE, or the device code.
+	Proof secret.String
 }
 
 // Step is one call of a plan, and how it is signed.
 type Step struct {
 	Call
-	// LongTerm means that the vault signs the call with the long-lived key. Otherwise the daemon signs it with the
-	// session of the step before.
+	// LongTerm means that the step needs what the source keeps: mostly, the vault signs the call with the long-lived
+	// key. Otherwise the daemon signs it with the session of the step before.
 	LongTerm bool
 	// Seeded means that a stored seed makes the code, so nobody is prompted.
 	Seeded  bool
@@ -202,93 +251,12 @@ func NewPlan(chain profiles.Chain, d Defaults) (*Plan, error) {
 		Directories: chain.Directories, settings: new(profiles.Settings),
 		MFAPrompt:  d.MFAPrompt,
 		MFAProcess: chain.MFAProcess, Warnings: chain.Warnings}
-	serial := chain.Source.MFASerial
-	if len(chain.Roles) > 0 && chain.Roles[0].MFASerial != "" {
-		serial = chain.Roles[0].MFASerial
+	plan := p.planOther
+	if chain.Source.Kind == profiles.IAMUser {
+		plan = p.planUser
 	}
-	// A stored seed belongs to the device of the source and to no other.
-	seeded := chain.Source.HasSeed && serial == chain.Source.MFASerial
-	direct, err := d.fit(&chain)
-	if err != nil {
+	if err := plan(chain, &d); err != nil {
 		return nil, err
-	}
-	// Without a device, GetSessionToken gives no more rights than the key has, and none for IAM.
-	keyed := len(chain.Roles) > 0 && (serial == "" || chain.Source.NoSession)
-	if chain.Source.NoSession && !keyed {
-		return nil, noSession(chain.Source)
-	}
-	if direct && serial == "" && chain.Roles[0].FreshMFA {
-		return nil, fault.New(fault.Config,
-			"%s: %q needs a code for each session (mfa = each), but its source has no MFA device",
-			chain.Roles[0].Origin, chain.Profile).
-			WithHint("broker mfa set %s --serial ARN", chain.Source.Name)
-	}
-	if !direct && !keyed {
-		p.Steps = append(p.Steps, Step{
-			Call: Call{
-				Operation: GetSessionToken,
-				Endpoint:  chain.Source.Endpoint,
-				Duration:  d.SessionDuration,
-				MFASerial: serial,
-			},
-			LongTerm: true,
-			Seeded:   seeded,
-			Profile:  chain.Source.Name,
-			Origin:   chain.Source.Origin,
-		})
-	}
-	for i, role := range chain.Roles {
-		step := Step{
-			Call: Call{
-				Operation:   AssumeRole,
-				Endpoint:    role.Endpoint,
-				Duration:    role.Duration,
-				RoleARN:     role.ARN,
-				SessionName: d.Who.name(cmp.Or(role.SessionName, usualName)),
-				ExternalID:  role.ExternalID,
-				Tags:        d.Who.tags(role.Tags),
-
-				TransitiveTags: role.TransitiveTags,
-			},
-			Profile:  role.Profile,
-			Origin:   role.Origin,
-			optional: role.OptionalTags,
-		}
-		if role.SourceIdentity != "" {
-			step.SourceIdentity = d.Who.name(role.SourceIdentity)
-		}
-		if step.optional && d.Untagged != nil && d.Untagged(chain.Source.Name, role.ARN) && step.attributed() {
-			p.Warnings = append(slices.Clip(p.Warnings), step.withoutTags())
-		}
-		if step.Duration == 0 {
-			step.Duration = hour
-		}
-		if direct || keyed && i == 0 {
-			step.LongTerm, step.Seeded, step.MFASerial = true, seeded, serial
-		}
-		switch {
-		case direct && serial != "":
-			if role.FreshMFA {
-				p.Notes = append(p.Notes, "mfa = each: every session of this role needs a code of its own")
-			} else {
-				p.Notes = append(p.Notes, longNeedsKey)
-			}
-		case !direct && step.Duration > hour:
-			step.Duration = hour
-			p.Notes = append(p.Notes, fmt.Sprintf("%s asks for %s, but AWS gives a chained role one hour at most",
-				role.Profile, profiles.FormatDuration(role.Duration)))
-		}
-		if i > 0 && role.MFASerial != "" && role.MFASerial != serial {
-			p.Notes = append(p.Notes, fmt.Sprintf("%s sets the device %s, but AWS accepts no code when a role is assumed from a role; "+
-				"the session of %s is used", role.Profile, role.MFASerial, serial))
-		}
-		p.Steps = append(p.Steps, step)
-	}
-	switch {
-	case keyed:
-		p.Notes = append(p.Notes, "the role is assumed with the key itself, without a session of "+chain.Source.Name)
-	case len(chain.Roles) == 0 && serial == "":
-		p.Notes = append(p.Notes, NoDevice)
 	}
 	last := &p.Steps[len(p.Steps)-1]
 	if d.AdHoc != nil {
@@ -311,6 +279,109 @@ func NewPlan(chain profiles.Chain, d Defaults) (*Plan, error) {
 	}
 	p.keys = keysOf(p)
 	return p, nil
+}
+
+// planUser plans the steps of a chain whose source is an IAM user.
+func (p *Plan) planUser(chain profiles.Chain, d *Defaults) error {
+	serial := chain.Source.MFASerial
+	if len(chain.Roles) > 0 && chain.Roles[0].MFASerial != "" {
+		serial = chain.Roles[0].MFASerial
+	}
+	// A stored seed belongs to the device of the source and to no other.
+	seeded := chain.Source.HasSeed && serial == chain.Source.MFASerial
+	direct, err := d.fit(&chain)
+	if err != nil {
+		return err
+	}
+	// Without a device, GetSessionToken gives no more rights than the key has, and none for IAM.
+	keyed := len(chain.Roles) > 0 && (serial == "" || chain.Source.NoSession)
+	if chain.Source.NoSession && !keyed {
+		return noSession(chain.Source)
+	}
+	if direct && serial == "" && chain.Roles[0].FreshMFA {
+		return fault.New(fault.Config,
+			"%s: %q needs a code for each session (mfa = each), but its source has no MFA device",
+			chain.Roles[0].Origin, chain.Profile).
+			WithHint("broker mfa set %s --serial ARN", chain.Source.Name)
+	}
+	if !direct && !keyed {
+		p.Steps = append(p.Steps, Step{
+			Call: Call{
+				Operation: GetSessionToken,
+				Endpoint:  chain.Source.Endpoint,
+				Duration:  d.SessionDuration,
+				MFASerial: serial,
+			},
+			LongTerm: true,
+			Seeded:   seeded,
+			Profile:  chain.Source.Name,
+			Origin:   chain.Source.Origin,
+		})
+	}
+	for i, role := range chain.Roles {
+		step := p.roleStep(role, d)
+		if direct || keyed && i == 0 {
+			step.LongTerm, step.Seeded, step.MFASerial = true, seeded, serial
+		}
+		switch {
+		case direct && serial != "":
+			if role.FreshMFA {
+				p.Notes = append(p.Notes, "mfa = each: every session of this role needs a code of its own")
+			} else {
+				p.Notes = append(p.Notes, longNeedsKey)
+			}
+		case !direct:
+			p.chained(&step)
+		}
+		if i > 0 && role.MFASerial != "" && role.MFASerial != serial {
+			p.Notes = append(p.Notes, fmt.Sprintf("%s sets the device %s, but AWS accepts no code when a role is assumed from a role; "+
+				"the session of %s is used", role.Profile, role.MFASerial, serial))
+		}
+		p.Steps = append(p.Steps, step)
+	}
+	switch {
+	case keyed:
+		p.Notes = append(p.Notes, "the role is assumed with the key itself, without a session of "+chain.Source.Name)
+	case len(chain.Roles) == 0 && serial == "":
+		p.Notes = append(p.Notes, NoDevice)
+	}
+	return nil
+}
+
+// roleStep returns the step that assumes a role.
+func (p *Plan) roleStep(role profiles.Role, d *Defaults) Step {
+	step := Step{
+		Call: Call{
+			Operation:   AssumeRole,
+			Endpoint:    role.Endpoint,
+			Duration:    cmp.Or(role.Duration, hour),
+			RoleARN:     role.ARN,
+			SessionName: d.Who.name(cmp.Or(role.SessionName, usualName)),
+			ExternalID:  role.ExternalID,
+			Tags:        d.Who.tags(role.Tags),
+
+			TransitiveTags: role.TransitiveTags,
+		},
+		Profile:  role.Profile,
+		Origin:   role.Origin,
+		optional: role.OptionalTags,
+	}
+	if role.SourceIdentity != "" {
+		step.SourceIdentity = d.Who.name(role.SourceIdentity)
+	}
+	if step.optional && d.Untagged != nil && d.Untagged(p.Source.Name, role.ARN) && step.attributed() {
+		p.Warnings = append(slices.Clip(p.Warnings), step.withoutTags())
+	}
+	return step
+}
+
+// chained limits a step to the time that AWS gives a role that is assumed with temporary credentials.
+func (p *Plan) chained(step *Step) {
+	if step.Duration > hour {
+		p.Notes = append(p.Notes, fmt.Sprintf("%s asks for %s, but AWS gives a chained role one hour at most",
+			step.Profile, profiles.FormatDuration(step.Duration)))
+		step.Duration = hour
+	}
 }
 
 // longNeedsKey says why an open session of the source is not enough.
@@ -338,10 +409,7 @@ func noSession(source profiles.Source) error {
 // fit adapts the chain's durations to the wishes. It reports whether the chain's only role must be assumed with
 // the long-lived key.
 func (d *Defaults) fit(chain *profiles.Chain) (direct bool, err error) {
-	tooLong := func(what string, most time.Duration) error {
-		return fault.New(fault.Failed, "%s lasts at most %s, so no session can last %s", what,
-			profiles.FormatDuration(most), profiles.FormatDuration(d.MinTTL)).WithHint("broker explain %s", chain.Profile)
-	}
+	tooLong := func(what string, most time.Duration) error { return d.tooLong(chain.Profile, what, most) }
 	switch n := len(chain.Roles); {
 	case n == 0:
 		if d.MinTTL > longestSession {
@@ -378,6 +446,12 @@ func (d *Defaults) fit(chain *profiles.Chain) (direct bool, err error) {
 	return role.Duration > hour || role.FreshMFA, nil
 }
 
+// tooLong returns the error for a wish that no session can fulfill.
+func (d *Defaults) tooLong(profile, what string, most time.Duration) error {
+	return fault.New(fault.Failed, "%s lasts at most %s, so no session can last %s", what,
+		profiles.FormatDuration(most), profiles.FormatDuration(d.MinTTL)).WithHint("broker explain %s", profile)
+}
+
 // Key returns the cache key of step i. It covers all parameters of the steps up to i.
 func (p *Plan) Key(i int) Key { return p.keys[i] }
 
@@ -390,14 +464,17 @@ func keysOf(p *Plan) []Key {
 		buf = strconv.AppendInt(buf, int64(len(s)), 10)
 		buf = append(append(buf, ':'), s...)
 	}
-	field(p.Source.AccessKeyID)
+	for _, v := range identityOf(p.Source) {
+		field(v)
+	}
 	for i, s := range p.Steps {
 		for _, v := range []string{
 			string(s.Operation), s.Endpoint.Region, s.Endpoint.URL, s.Endpoint.Listener, s.Endpoint.CABundle,
 			strconv.FormatBool(s.Endpoint.Legacy), strconv.FormatBool(s.Endpoint.FIPS),
 			strconv.FormatBool(s.Endpoint.Compatible),
 			s.Duration.String(), s.MFASerial, s.RoleARN, s.SessionName, s.ExternalID, s.Policy, s.PolicyARN,
-			s.SourceIdentity, until(s.ElevatedUntil), strconv.Itoa(len(s.Tags)), strconv.Itoa(len(s.TransitiveTags)),
+			s.SourceIdentity, s.AccountID, s.RoleName, until(s.ElevatedUntil),
+			strconv.Itoa(len(s.Tags)), strconv.Itoa(len(s.TransitiveTags)),
 		} {
 			field(v)
 		}
@@ -422,10 +499,7 @@ func until(t time.Time) string {
 	return strconv.FormatInt(t.UnixNano(), 10)
 }
 
-// Subject names what the last step gives: the role's ARN, or the source's name.
+// Subject names what the last step gives: the role's ARN, the permission set, or the source's name.
 func (p *Plan) Subject() string {
-	if last := p.Steps[len(p.Steps)-1]; last.RoleARN != "" {
-		return last.RoleARN
-	}
-	return p.Source.Name
+	return cmp.Or(p.Steps[len(p.Steps)-1].subject(Credentials{}), p.Source.Name)
 }

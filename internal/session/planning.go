@@ -45,11 +45,11 @@ func (b *Broker) plan(req *Request) (*Plan, []profiles.Warning, error) {
 		return b.programs.admit(req.Profile, req.Program(), b.cache.now().boot)
 	}
 	plan, err := PlanFor(set, req.Profile, Wish{Who: who, MinTTL: req.MinTTL, Short: b.isShort,
-		Untagged: b.untagged.has, AdHoc: req.AdHoc, ElevatedUntil: req.ElevatedUntil})
+		Untagged: b.untagged.has, AdHoc: req.AdHoc, ElevatedUntil: req.ElevatedUntil, Login: req.Login})
 	if err != nil {
 		return new(Plan), set.Warnings(), err
 	}
-	if plain {
+	if plain && plan.Steps[len(plan.Steps)-1].Operation != CreateToken { // only a login has such a plan
 		p.byName.Store(req.Profile, plan)
 	}
 	return plan, append(set.Warnings(), plan.Warnings...), nil
@@ -83,6 +83,8 @@ type Wish struct {
 	AdHoc *AdHoc
 	// ElevatedUntil is when the full rights of a profile with read_only = true end. Zero asks for no such rights.
 	ElevatedUntil time.Time
+	// Login accepts also the name of a source that has no profile of its own, such as an [sso-session].
+	Login bool
 	// Variant changes the chain for Broker.Check; zero changes nothing.
 	Variant Variant
 }
@@ -95,6 +97,11 @@ func PlanFor(set *profiles.Set, name string, wish Wish) (*Plan, error) {
 		return nil, err
 	}
 	chain, err := set.Resolve(name)
+	if err != nil && wish.Login {
+		if source, ok, _ := set.LoginSource(name); ok {
+			chain, err = profiles.Chain{Profile: name, Source: source}, nil
+		}
+	}
 	if err != nil {
 		return nil, err
 	}

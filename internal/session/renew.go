@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"broker/internal/fault"
 )
 
 // renew refreshes a session before it expires, so that no request waits for it. It never asks a person for a code:
@@ -33,12 +35,17 @@ func (p *Plan) byPerson(i int) bool {
 // soon is how long before its end Ending lists a session.
 const soon = 10 * time.Minute
 
-// Ending is a session that ends soon, and that only the code of a person can renew.
+// Ending is a session that ends soon, and that only a person can renew.
 type Ending struct {
 	Key     Key    // see KeyOfCode
 	Login   string // what to log in to: the source, or the profile whose role takes the code
 	Expires time.Time
 	Used    bool // in the last hour
+}
+
+// loggedOut reports whether AWS no longer renews a login on a page without a person. The session may work for a while.
+func (s *slot) loggedOut() bool {
+	return s.step == 0 && s.plan.Source.Kind.ByPage() && fault.Is(s.err, fault.LoginNeeded)
 }
 
 // Ending lists the sessions that end soon, the first to end first.
@@ -51,7 +58,7 @@ func (b *Broker) Ending() (list []Ending) {
 	for key, s := range c.slots {
 		e := s.entry
 		if e == nil || !now.before(e.end) || now.before(e.refresh) || later.before(e.end) || !s.plan.renews(s.step) ||
-			!s.plan.byPerson(s.step) {
+			!s.plan.byPerson(s.step) && !s.loggedOut() {
 			continue
 		}
 		list = append(list, Ending{Key: key, Login: s.plan.login(), Expires: e.creds.Expires,
@@ -63,10 +70,10 @@ func (b *Broker) Ending() (list []Ending) {
 	return list
 }
 
-// KeyOfCode returns the key of the session for which a request would need a code, if it would need one.
+// KeyOfCode returns the key of the session for which a request would need a code or a login, if it would need one.
 func (b *Broker) KeyOfCode(req Request) (Key, bool) {
 	plan, _, err := b.plan(&req)
-	if err != nil || plan.Steps[0].MFASerial == "" {
+	if err != nil || plan.Steps[0].MFASerial == "" && !plan.Source.Kind.ByPage() {
 		return Key{}, false
 	}
 	return plan.Key(0), true

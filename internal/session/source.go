@@ -14,9 +14,21 @@ import (
 type sourceKind interface {
 	// open makes step i, the first step of a plan. If quiet, no person is prompted for a code.
 	open(ctx context.Context, plan *Plan, i int, quiet bool) (Credentials, error)
+	// logout removes all that is kept of a source, without its long-lived key.
+	logout(ctx context.Context, source profiles.Source) error
 }
 
-func (b *Broker) kindOf(profiles.Source) sourceKind { return iamUser{b} }
+func (b *Broker) kindOf(source profiles.Source) sourceKind {
+	switch source.Kind {
+	case profiles.Portal, profiles.ConsoleLogin:
+		return pageLogin{b}
+	case profiles.WebIdentity:
+		return webIdentity{b}
+	case profiles.OtherProgram:
+		return trustedProgram{b}
+	}
+	return iamUser{b}
+}
 
 // iamUser is a source whose long-lived key is in the keyring.
 type iamUser struct{ *Broker }
@@ -70,6 +82,12 @@ func (u iamUser) open(ctx context.Context, plan *Plan, i int, quiet bool) (creds
 		}
 		prompt.Reason = err.Error()
 	}
+}
+
+func (u iamUser) logout(ctx context.Context, source profiles.Source) error {
+	ctx, cancel := context.WithTimeout(ctx, dropTimeout)
+	defer cancel()
+	return u.cfg.Vault.Drop(ctx, source.Name)
 }
 
 // openUnasked opens a session without asking a person: for a source without an MFA device, with a stored seed, or

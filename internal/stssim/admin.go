@@ -32,6 +32,21 @@ var errNotThere = errors.New("no such access key id")
 //	POST /_sim/keys/disable      {"access_key_id"}
 //	POST /_sim/sessions/revoke   {"access_key_id"}
 //
+//	GET  /_sim/sso                       PortalState: waiting devices and sessions
+//	POST /_sim/sso/approve               {"user_code", "user"} of a device code; without user the first one
+//	POST /_sim/sso/deny                  {"user_code"}
+//	POST /_sim/sso/sessions/end          {"user"}: portal sessions; without user those of all
+//	POST /_sim/sso/tokens/expire         every access token is dead, the sessions and refresh tokens are not
+//	POST /_sim/sso/refresh/spend         every refresh token is spent, as if another program had used it
+//	POST /_sim/sso/registrations/expire  every registered client has expired
+//	POST /_sim/pages                     {"answer": "allow", "deny" or "ask", "user"}: pages answer by themselves
+//	POST /_sim/lives                     Lives in seconds: registration_seconds, code_seconds,
+//	                                     access_token_seconds, portal_session_seconds, login_keys_seconds,
+//	                                     login_session_seconds; a key that is missing means AWS's value
+//	POST /_sim/login/end                 {"user", "error"}: sessions of aws login end; the next refresh fails with
+//	                                     TOKEN_EXPIRED or USER_CREDENTIALS_CHANGED
+//	POST /_sim/login/mfa                 {"mfa": bool}: credentials of aws login count as MFA
+//
 // The keys of a Fault are: kind; action, region, role_arn, skip, times, which select the calls that it affects;
 // delay_seconds, hold_seconds; and, depending on the kind, status, code, message, body, fields, pace_seconds,
 // megabytes, url. For example:
@@ -63,7 +78,7 @@ func (s *Sim) adminPaths() http.Handler {
 				err = change(body)
 			}
 			switch {
-			case errors.Is(err, errNotThere):
+			case errors.Is(err, errNotThere), errors.Is(err, errNoDevice), errors.Is(err, errNoUser):
 				writeJSON(w, http.StatusNotFound, map[string]string{"error": err.Error()})
 			case err != nil:
 				writeJSON(w, http.StatusBadRequest, map[string]string{"error": err.Error()})
@@ -109,6 +124,8 @@ func (s *Sim) adminPaths() http.Handler {
 	})
 	post("keys/disable", onKey(s.DisableKey))
 	post("sessions/revoke", onKey(s.RevokeSession))
+	s.centerPaths(get, post)
+	s.loginPaths(post)
 	return mux
 }
 

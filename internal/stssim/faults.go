@@ -49,7 +49,7 @@ type Fault struct {
 	Code      string
 	Message   string
 	Body      string
-	Fields    []string      // names of XML elements, for example SecretAccessKey
+	Fields    []string      // names of XML elements or JSON members, for example SecretAccessKey
 	Pace      time.Duration // default 100 ms
 	Megabytes int           // default 50
 	URL       string
@@ -187,7 +187,7 @@ func (s *Sim) takeFaultLocked(x *exchange) Fault {
 
 func (f *Fault) matches(x *exchange) bool {
 	return (f.Action == "" || f.Action == "*" || f.Action == x.action) &&
-		(f.Region == "" || f.Region == x.signature.region) &&
+		(f.Region == "" || f.Region == x.signature.region || f.Region == x.region) &&
 		(f.Role == "" || f.Role == x.params.Get("RoleArn"))
 }
 
@@ -195,6 +195,9 @@ func (f *Fault) matches(x *exchange) bool {
 // call must be made.
 func (f Fault) instead(x *exchange) (answer, string) {
 	refuse := func(e *apiError) (answer, string) {
+		if x.web.do != nil {
+			return x.webFailure(e), e.code
+		}
 		api := apiSTS
 		if op, known := operations[x.action]; known {
 			api = op.api
@@ -208,15 +211,15 @@ func (f Fault) instead(x *exchange) (answer, string) {
 	case Status:
 		return answer{status: f.Status, contentType: "text/html", body: []byte(f.Body)}, string(f.Kind)
 	case Throttle:
-		return refuse(errThrottled)
+		return refuse(x.throttled())
 	case ErrorAnswer:
 		return refuse(&apiError{f.Status, f.Code, f.Message})
 	case RegionDisabled:
 		return refuse(&apiError{http.StatusForbidden, "RegionDisabledException", "STS is not activated in this region for account:" + x.account() + ". Your account administrator can activate STS in this region using the IAM Console."})
 	case Garbage:
-		return answer{status: http.StatusOK, contentType: xmlType, body: []byte("\x1f\x8b\x00\xff<<< &;&; this is no XML")}, string(f.Kind)
+		return answer{status: http.StatusOK, contentType: x.contentType(), body: []byte("\x1f\x8b\x00\xff<<< &;&; this is no XML")}, string(f.Kind)
 	case EmptyBody:
-		return answer{status: http.StatusOK, contentType: xmlType}, string(f.Kind)
+		return answer{status: http.StatusOK, contentType: x.contentType()}, string(f.Kind)
 	case Redirect:
 		return answer{status: http.StatusTemporaryRedirect, location: f.URL}, string(f.Kind)
 	case DropBefore, HugeBody:
@@ -249,8 +252,12 @@ func (f Fault) deliver(w http.ResponseWriter, r *http.Request, out answer) {
 	if out.contentType != "" {
 		w.Header().Set("Content-Type", out.contentType)
 	}
-	if out.location != "" {
-		w.Header().Set("Location", out.location)
+	for name, value := range map[string]string{
+		"Location": out.location, "Set-Cookie": out.cookie, "X-Amzn-Errortype": out.errorType,
+	} {
+		if value != "" {
+			w.Header().Set(name, value)
+		}
 	}
 	if f.Kind == SlowBytes {
 		writeSlowly(w, r, out, f.Pace)
@@ -260,8 +267,19 @@ func (f Fault) deliver(w http.ResponseWriter, r *http.Request, out answer) {
 	w.Write(out.body) // ignore the error: the client has disconnected
 }
 
-// without removes elements from an XML body.
+// contentType returns the type of the answers of this service.
+func (x *exchange) contentType() string {
+	if x.web.do != nil {
+		return restType
+	}
+	return xmlType
+}
+
+// without removes elements from an XML body, or members from a JSON body.
 func without(body []byte, fields []string) []byte {
+	if bytes.HasPrefix(body, []byte("{")) {
+		return withoutMembers(body, fields)
+	}
 	for _, field := range fields {
 		name := regexp.QuoteMeta(field)
 		element := regexp.MustCompile(`(?s)\s*<` + name + `>.*?</` + name + `>`)

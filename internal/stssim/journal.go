@@ -1,6 +1,7 @@
 package stssim
 
 import (
+	"cmp"
 	"maps"
 	"net/url"
 	"slices"
@@ -21,13 +22,14 @@ type Record struct {
 	Action      string            `json:"action"`
 	Params      map[string]string `json:"params"`
 	AccessKeyID string            `json:"access_key_id,omitempty"`
-	Region      string            `json:"region,omitempty"` // of the credential scope
-	RoleARN     string            `json:"role_arn,omitempty"`
-	SessionName string            `json:"session_name,omitempty"`
-	TokenCode   string            `json:"token_code,omitempty"`
-	Host        string            `json:"host"`
-	UserAgent   string            `json:"user_agent,omitempty"`
-	Fault       FaultKind         `json:"fault,omitempty"`
+	// Region is the region of the credential scope or, without a signature, that of the URL.
+	Region      string    `json:"region,omitempty"`
+	RoleARN     string    `json:"role_arn,omitempty"`
+	SessionName string    `json:"session_name,omitempty"`
+	TokenCode   string    `json:"token_code,omitempty"`
+	Host        string    `json:"host"`
+	UserAgent   string    `json:"user_agent,omitempty"`
+	Fault       FaultKind `json:"fault,omitempty"`
 	// Outcome is "ok" if the call had its effect, even if a fault lost the answer; an error code; the kind of a
 	// fault that replaced the answer; "client-gone" if the client disconnected before; empty while the call is in
 	// progress.
@@ -50,8 +52,11 @@ func newJournal() journal {
 	return journal{counts: Counts{Calls: make(map[string]int), Successes: make(map[string]int)}}
 }
 
-// unrecorded are the parameters with secrets: those of the sign-in endpoint.
-var unrecorded = map[string]bool{"Action": true, "Session": true, "SigninToken": true}
+// unrecorded are the parameters with secrets: those of the sign-in endpoint, of OIDC and of `aws login`.
+var unrecorded = map[string]bool{
+	"Action": true, "Session": true, "SigninToken": true,
+	"clientSecret": true, "code": true, "codeVerifier": true, "deviceCode": true, "refreshToken": true, "state": true,
+}
 
 // arrive records a request and takes the next fault for it from the queue, if there is one.
 func (s *Sim) arrive(x *exchange) (Fault, *Record) {
@@ -60,7 +65,7 @@ func (s *Sim) arrive(x *exchange) (Fault, *Record) {
 		Action:      x.action,
 		Params:      plain(x.params),
 		AccessKeyID: x.signature.keyID,
-		Region:      x.signature.region,
+		Region:      cmp.Or(x.signature.region, x.region),
 		RoleARN:     x.params.Get("RoleArn"),
 		SessionName: x.params.Get("RoleSessionName"),
 		TokenCode:   x.params.Get("TokenCode"),

@@ -21,6 +21,9 @@ type Organization struct {
 	Devices  []Device
 	Roles    []Role
 	Settings Settings
+
+	IdentityCenter IdentityCenter // an empty StartURL means that there is none
+	PermissionSets []PermissionSet
 }
 
 // Account is an AWS account.
@@ -86,7 +89,8 @@ type Settings struct {
 	SessionLifetime time.Duration // 0 means as requested
 	NewKeyDelay     time.Duration // 0 means that new keys work at once
 	NewKeyFlaps     bool
-	AccountsPerPage int // maximum for ListAccounts; 0 means AWS's
+	AccountsPerPage int  // maximum for ListAccounts; 0 means AWS's
+	LoginMFA        bool // credentials of `aws login` count as MFA
 }
 
 //go:embed demo.ini
@@ -147,8 +151,9 @@ func ParseOrganization(text []byte) (*Organization, error) {
 func (org *Organization) read(section *ini.Section) error {
 	kind, name, _ := strings.Cut(section.Name(), " ")
 	name = strings.TrimSpace(name)
-	if name == "" && kind != "settings" {
-		return fmt.Errorf("want [account NAME], [user NAME], [mfa NAME], [role NAME] or [settings]")
+	if name == "" && kind != "settings" && kind != "identity_center" {
+		return fmt.Errorf("want [account NAME], [user NAME], [mfa NAME], [role NAME], [permission_set NAME], " +
+			"[identity_center] or [settings]")
 	}
 	values := valuesOf(section)
 	switch kind {
@@ -194,11 +199,30 @@ func (org *Organization) read(section *ini.Section) error {
 			role.Account = account
 			org.Roles = append(org.Roles, role)
 		}
+	case "identity_center":
+		if org.IdentityCenter.StartURL != "" {
+			return fmt.Errorf("an organization has one identity_center")
+		}
+		org.IdentityCenter = IdentityCenter{
+			StartURL: values.take("start_url"),
+			Region:   values.take("region"),
+			Users:    values.takeList("users"),
+		}
+	case "permission_set":
+		org.PermissionSets = append(org.PermissionSets, PermissionSet{
+			Name:            name,
+			Accounts:        values.takeList("accounts"),
+			Users:           values.takeList("users"),
+			SessionDuration: values.takeDuration("session_duration"),
+			Deny:            values.takeList("deny"),
+			Policies:        values.takePolicies("policies"),
+		})
 	case "settings":
 		org.Settings.SessionLifetime = values.takeDuration("session_lifetime")
 		org.Settings.NewKeyDelay = values.takeDuration("new_key_delay")
 		org.Settings.NewKeyFlaps = values.takeBool("new_key_flaps")
 		org.Settings.AccountsPerPage = values.takeInt("accounts_per_page")
+		org.Settings.LoginMFA = values.takeBool("login_mfa")
 	default:
 		return fmt.Errorf("no such kind of section")
 	}
@@ -323,7 +347,7 @@ func (org *Organization) check() error {
 			return fmt.Errorf("role %s: %w", role.Name, err)
 		}
 	}
-	return nil
+	return org.checkCenter(seen)
 }
 
 func (a *Account) check(seen unique) error {

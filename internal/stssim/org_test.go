@@ -32,6 +32,7 @@ session_lifetime = 3s
 new_key_delay    = 10s
 new_key_flaps    = true
 accounts_per_page = 2
+login_mfa = true
 [mfa token]
 account = cn
 user    = li
@@ -67,7 +68,7 @@ external_id = 42
 	if err != nil {
 		t.Fatal(err)
 	}
-	if org.Settings != (Settings{3 * time.Second, 10 * time.Second, true, 2}) {
+	if org.Settings != (Settings{3 * time.Second, 10 * time.Second, true, 2, true}) {
 		t.Errorf("settings %+v", org.Settings)
 	}
 	if org.Device("GAHT12345678") == nil || org.Device("arn:aws-cn:iam::123456789012:mfa/phone") == nil {

@@ -77,10 +77,13 @@ type accountJSON struct {
 
 func (a *Account) json(management *Account) accountJSON {
 	return accountJSON{
-		ID: a.ID, Arn: management.arn("organizations", "account/o-simulated1/"+a.ID), Name: a.Name, Email: "aws+" + a.ID + "@example.com",
+		ID: a.ID, Arn: management.arn("organizations", "account/o-simulated1/"+a.ID), Name: a.Name, Email: a.email(),
 		State: a.status(), Status: a.status(), JoinedMethod: "CREATED", JoinedTimestamp: 1.7e9,
 	}
 }
+
+// email returns the address of the account's root user.
+func (a *Account) email() string { return "aws+" + a.ID + "@example.com" }
 
 // admin returns the management account if the caller may ask Organizations.
 func (w *world) admin(c *call) (*Account, *apiError) {
@@ -129,20 +132,30 @@ func page[T any](w *world, c *call, list []T) ([]T, string, *apiError) {
 	if most := w.settings.AccountsPerPage; most > 0 {
 		size = min(size, most)
 	}
+	part, next, ok := pageFrom(list, c.get("NextToken"), size)
+	if !ok {
+		return nil, "", errBadPage
+	}
+	return part, next, nil
+}
+
+// pageFrom returns the part of a list that begins where the token says, and the token of the next part. It reports
+// whether the token is valid.
+func pageFrom[T any](list []T, token string, size int) ([]T, string, bool) {
 	from := 0
-	if token := c.get("NextToken"); token != "" {
+	if token != "" {
 		text, _ := base64.StdEncoding.DecodeString(token)
 		n, err := strconv.Atoi(strings.TrimPrefix(string(text), "page from "))
 		if err != nil || n < 1 || n >= len(list) {
-			return nil, "", errBadPage
+			return nil, "", false
 		}
 		from = n
 	}
-	token := ""
+	after := ""
 	if next := from + size; next < len(list) {
-		token = base64.StdEncoding.EncodeToString([]byte("page from " + strconv.Itoa(next)))
+		after = base64.StdEncoding.EncodeToString([]byte("page from " + strconv.Itoa(next)))
 	}
-	return list[from:min(from+size, len(list))], token, nil
+	return list[from:min(from+size, len(list))], after, true
 }
 
 // rootID is the id of the only root.

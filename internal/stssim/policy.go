@@ -212,7 +212,7 @@ func (c *call) context() map[string][]string {
 			keys["aws:principaltag/"+strings.ToLower(key)] = []string{value}
 		}
 	}
-	if c.caller.kind == userSession {
+	if c.caller.kind == userSession || c.caller.kind == loginSession {
 		keys["aws:multifactorauthpresent"] = []string{strconv.FormatBool(c.caller.mfa)}
 		if c.caller.mfa {
 			keys["aws:multifactorauthage"] = []string{strconv.Itoa(int(c.now.Sub(c.caller.mfaAt) / time.Second))}

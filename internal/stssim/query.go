@@ -204,6 +204,8 @@ type answer struct {
 	contentType string
 	body        []byte
 	location    string // target of a redirect
+	cookie      string // Set-Cookie
+	errorType   string // X-Amzn-ErrorType, of a REST-JSON service
 }
 
 const xmlType = "text/xml"

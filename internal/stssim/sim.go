@@ -1,8 +1,9 @@
-// Package stssim simulates AWS STS, the part of IAM that manages a user's keys and MFA devices, the account list of AWS
-// Organizations, and the sign-in endpoint of the console. It verifies signatures, follows AWS's rules with AWS's
-// own error texts, fails on request, and records the requests. It shares no code with the programs that are tested
-// against it: it has its own implementation of signatures and one-time codes, so that a mistake in either one is
-// found by the other. It is for tests and demonstrations; its credentials give access to nothing.
+// Package stssim simulates AWS STS, the part of IAM that manages a user's keys and MFA devices, the account list of
+// AWS Organizations, the sign-in endpoint of the console, IAM Identity Center, and the sign-in service of `aws login`.
+// It verifies signatures, follows AWS's rules with AWS's own error texts, fails on request, and records the requests.
+// It shares no code with the programs that are tested against it: it has its own implementation of signatures, proofs
+// and one-time codes, so that a mistake in either one is found by the other. It is for tests and demonstrations; its
+// credentials give access to nothing.
 //
 // In a test:
 //
@@ -54,7 +55,8 @@ func New(org *Organization) (*Sim, error) {
 	return s, nil
 }
 
-// ServeHTTP answers STS, IAM, Organizations, the sign-in endpoint (/federation) and the admin paths (/_sim/).
+// ServeHTTP answers STS, IAM, Organizations, the sign-in endpoint (/federation), the operations and pages of
+// webCalls, and the admin paths (/_sim/).
 func (s *Sim) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Date", s.Now().Format(http.TimeFormat))
 	switch {
@@ -63,7 +65,11 @@ func (s *Sim) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.URL.Path == "/federation":
 		s.serve(w, r, (*exchange).signIn)
 	default:
-		s.serve(w, r, (*exchange).query)
+		work := (*exchange).query
+		if _, ok := webCallOf(r); ok {
+			work = (*exchange).serveWeb
+		}
+		s.serve(w, r, work)
 	}
 }
 
@@ -78,6 +84,8 @@ type exchange struct {
 	unsigned  *apiError // why there is no signature
 	id        string    // of the request
 	json      bool      // it is a call of Organizations
+	web       webCall   // the operation or page, if it is one of Identity Center or of `aws login`
+	region    string    // of a web call
 }
 
 // serve reads a request, applies the next scripted fault, and calls work for the answer. work also returns the
@@ -96,6 +104,7 @@ func (s *Sim) serve(w http.ResponseWriter, r *http.Request, work func(*exchange)
 	}
 	x.action = x.params.Get("Action")
 	x.readJSONCall()
+	x.readWebCall()
 	x.signature, x.unsigned = parseSignature(r)
 	w.Header().Set("X-Amzn-Requestid", x.id)
 

@@ -29,6 +29,8 @@ type world struct {
 	settings Settings
 	signIns  map[string]time.Time // until when each sign-in token works
 	issued   int                  // sessions since the last removal of ended ones
+	center   *center
+	logins   *logins
 }
 
 // user is the state of an IAM user.
@@ -88,6 +90,7 @@ const (
 	userSession  kind = "session"   // GetSessionToken
 	roleSession  kind = "role"      // AssumeRole
 	federatedKey kind = "federated" // GetFederationToken
+	loginSession kind = "login"     // CreateOAuth2Token
 )
 
 // principal is the identity behind a credential.
@@ -124,6 +127,8 @@ func newWorld(org *Organization, now time.Time) *world {
 		keys:     make(map[string]*credential),
 		signIns:  make(map[string]time.Time),
 		settings: org.Settings,
+		center:   newCenter(org),
+		logins:   newLogins(),
 	}
 	for _, account := range org.Accounts {
 		w.accounts[account.Name] = &account
@@ -149,6 +154,9 @@ func newWorld(org *Organization, now time.Time) *world {
 	}
 	for _, r := range org.Roles {
 		w.addRole(r, now)
+	}
+	for _, set := range org.PermissionSets {
+		w.addPermissionSet(set, now)
 	}
 	return w
 }
@@ -185,7 +193,7 @@ func (w *world) addKey(u *user, id, secret string, now time.Time) *credential {
 	return key
 }
 
-func (w *world) addRole(r Role, now time.Time) {
+func (w *world) addRole(r Role, now time.Time) *role {
 	account := w.accounts[r.Account]
 	if r.Path == "" {
 		r.Path = "/"
@@ -207,6 +215,7 @@ func (w *world) addRole(r Role, now time.Time) {
 		added.trustPolicies, _ = parsePolicies([]string{r.TrustPolicy}, true)
 	}
 	w.roles[arn] = added
+	return added
 }
 
 // userNamed finds a user of an account, or returns nil.

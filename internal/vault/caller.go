@@ -92,7 +92,10 @@ type Caller struct {
 	answered   time.Time     // when that answer came
 }
 
-var _ session.Opener = (*Caller)(nil)
+var (
+	_ session.Opener = (*Caller)(nil)
+	_ session.Logins = (*Caller)(nil)
+)
 
 // Key is a long-lived access key to store.
 type Key struct {
@@ -211,13 +214,72 @@ func (c *Caller) RemoveSeed(ctx context.Context, source string) error {
 	return err
 }
 
-// Drop implements session.Opener: it deletes the stored session of a source, if there is one.
+// Drop implements session.Opener: it deletes the stored session of a source, if there is one. Of a login on a web page
+// it deletes the access token only, so that the next Open refreshes it.
 func (c *Caller) Drop(ctx context.Context, source string) error {
 	_, err := c.run(ctx, &Request{Op: OpDrop, Source: source})
 	return err
 }
 
-// Remove deletes the key, the seed and the stored session of a source. NotFound if there is no such source.
+// BeginLogin implements session.Logins.
+func (c *Caller) BeginLogin(ctx context.Context, source profiles.Source, redirect string) (session.Login, error) {
+	a, err := c.run(ctx, loginRequest(OpBeginLogin, source, session.Login{Redirect: redirect}, secret.String{}))
+	if err != nil {
+		return session.Login{}, err
+	}
+	if a.Page == nil {
+		return session.Login{}, fault.New(fault.Internal, "the vault process answered without a page")
+	}
+	return a.Page.login(), nil
+}
+
+// FinishLogin implements session.Logins.
+func (c *Caller) FinishLogin(
+	ctx context.Context, source profiles.Source, login session.Login, code secret.String,
+) (time.Time, error) {
+	a, err := c.run(ctx, loginRequest(OpFinishLogin, source, login, code))
+	if err != nil {
+		return time.Time{}, err
+	}
+	return a.Until, nil
+}
+
+// FinishSignIn is FinishLogin for a console login. It also returns who signed in, which is not known before the first
+// login of a source without an ARN. If the source has an ARN and somebody else signed in, nothing is stored, and the
+// fault is Failed.
+func (c *Caller) FinishSignIn(
+	ctx context.Context, source profiles.Source, login session.Login, code secret.String,
+) (Identity, time.Time, error) {
+	return c.signIn(ctx, loginRequest(OpFinishLogin, source, login, code))
+}
+
+// AdoptSignIn takes over the console login that `aws login` made for the ARN of the source. From then on that tool has
+// to log in again, because each refresh ends the refresh token before it: ask the person first. cache is the value of
+// AWS_LOGIN_CACHE_DIRECTORY, or empty. NotFound if there is no such login.
+func (c *Caller) AdoptSignIn(ctx context.Context, source profiles.Source, cache string) (Identity, time.Time, error) {
+	q := loginRequest(OpFinishLogin, source, session.Login{}, secret.String{})
+	q.Adopt, q.LoginCache = true, cache
+	return c.signIn(ctx, q)
+}
+
+func (c *Caller) signIn(ctx context.Context, q *Request) (Identity, time.Time, error) {
+	a, err := c.run(ctx, q)
+	if err != nil {
+		return Identity{}, time.Time{}, err
+	}
+	if a.Identity == nil {
+		return Identity{}, time.Time{}, fault.New(fault.Internal, "the vault process answered without who signed in")
+	}
+	return *a.Identity, a.Until, nil
+}
+
+// EndLogin implements session.Logins.
+func (c *Caller) EndLogin(ctx context.Context, source profiles.Source) error {
+	_, err := c.run(ctx, loginRequest(OpEndLogin, source, session.Login{}, secret.String{}))
+	return err
+}
+
+// Remove deletes the key, the seed, the stored session and the login of a source. NotFound if there is no such source.
 func (c *Caller) Remove(ctx context.Context, source string) error {
 	_, err := c.run(ctx, &Request{Op: OpRemove, Source: source})
 	return err

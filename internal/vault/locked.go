@@ -36,6 +36,10 @@ var whileLocked = map[Operation]bool{
 	OpMakeDevice:   false,
 	OpEnableDevice: false,
 	OpKeepDevice:   false,
+
+	OpBeginLogin:  false,
+	OpFinishLogin: false,
+	OpEndLogin:    false,
 }
 
 // RefuseLocked returns a fault of kind Locked if Broker is locked and the operation must not run then.

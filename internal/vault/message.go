@@ -50,6 +50,10 @@ const (
 	OpDeleteKey Operation = "delete-key"
 	OpForgetKey Operation = "forget-key"
 
+	OpBeginLogin  Operation = "begin-login"
+	OpFinishLogin Operation = "finish-login"
+	OpEndLogin    Operation = "end-login"
+
 	OpTry     Operation = "try"
 	OpMigrate Operation = "migrate"
 	OpClear   Operation = "clear"
@@ -95,6 +99,12 @@ type Request struct {
 	// Device is the device of the three operations that enroll one. NextCode is the code after Code.
 	Device   *DeviceRequest `json:"device,omitempty"`
 	NextCode string         `json:"next_code,omitempty"`
+	// Page is a source that people log in to on a web page, and the login that has begun.
+	Page *Page `json:"page,omitempty"`
+	// Adopt makes OpFinishLogin take the login over that `aws login` made. LoginCache is the directory of its files;
+	// empty means the default below the home directory.
+	Adopt      bool   `json:"adopt,omitempty"`
+	LoginCache string `json:"login_cache,omitempty"`
 	// Route is the route to AWS; a proxy may have a password.
 	Route profiles.Route `json:"route"`
 }
@@ -111,6 +121,8 @@ type Answer struct {
 	Copied      *Copied      `json:"copied,omitempty"`
 	Keys        *rotate.Keys `json:"keys,omitempty"`
 	Device      *Device      `json:"device,omitempty"`
+	Page        *Page        `json:"page,omitempty"` // of OpBeginLogin
+	Until       time.Time    `json:"until,omitzero"` // of OpFinishLogin, see session.Logins
 	// Key opens the file keyring from now on, in place of the passphrase. It is empty if the passphrase is still
 	// needed.
 	Key string `json:"key,omitempty"`
@@ -157,6 +169,22 @@ type DeviceRequest struct {
 	Replaces string `json:"replaces,omitempty"`
 	Store    bool   `json:"store,omitempty"`
 	Show     bool   `json:"show,omitempty"`
+}
+
+// Page is a source of a kind that has ByPage, and a login that has begun; see profiles.Source and session.Login. Proof
+// is the only secret of it that leaves the vault process.
+type Page struct {
+	Kind       profiles.Kind `json:"kind"`
+	StartURL   string        `json:"start_url,omitempty"`
+	Scopes     []string      `json:"scopes,omitempty"`
+	ARN        string        `json:"arn,omitempty"`
+	URL        string        `json:"url,omitempty"`
+	Redirect   string        `json:"redirect,omitempty"`
+	State      string        `json:"state,omitempty"`
+	UserCode   string        `json:"user_code,omitempty"`
+	Expires    time.Time     `json:"expires,omitzero"`
+	IntervalMS int64         `json:"interval_ms,omitempty"`
+	Proof      string        `json:"proof,omitempty"`
 }
 
 // Device is a device that is being enrolled. Seed is set only in the answer that reports its creation, and only if
@@ -216,7 +244,28 @@ func seedRequest(name string, seed secret.String) *Request {
 func openRequest(source profiles.Source, call session.Call, code secret.String) *Request {
 	return &Request{Op: OpOpen, Registry: source.Registry, Source: source.Name, KeyID: source.AccessKeyID, Call: &call,
 		Code:    code.Reveal(),
-		UseSeed: source.MFASerial == call.MFASerial}
+		UseSeed: source.MFASerial == call.MFASerial, Page: pageOf(source, session.Login{})}
+}
+
+// pageOf returns a source with a login, or nil for a source of another kind.
+func pageOf(source profiles.Source, login session.Login) *Page {
+	if !source.Kind.ByPage() {
+		return nil
+	}
+	return &Page{Kind: source.Kind, StartURL: source.StartURL, Scopes: source.Scopes, ARN: source.ARN,
+		URL: login.URL, Redirect: login.Redirect, State: login.State, UserCode: login.UserCode, Expires: login.Expires,
+		IntervalMS: login.Interval.Milliseconds(), Proof: login.Proof.Reveal()}
+}
+
+func loginRequest(op Operation, source profiles.Source, login session.Login, code secret.String) *Request {
+	return &Request{Op: op, Registry: source.Registry, Source: source.Name, Endpoint: source.Endpoint,
+		Code: code.Reveal(), Page: pageOf(source, login)}
+}
+
+// login returns the login of an answer.
+func (p *Page) login() session.Login {
+	return session.Login{URL: p.URL, Redirect: p.Redirect, State: p.State, UserCode: p.UserCode, Expires: p.Expires,
+		Interval: time.Duration(p.IntervalMS) * time.Millisecond, Proof: secret.New(p.Proof)}
 }
 
 func keyRequest(op Operation, of rotate.Signer, key string) *Request {

@@ -13,7 +13,7 @@ const migrateTimeout = 5 * time.Minute
 // Copied is what Migrate copied or found already copied.
 type Copied struct {
 	Sources []string `json:"sources"` // their names
-	Others  int      `json:"others"`  // stored sessions, and data that import has sealed
+	Others  int      `json:"others"`  // stored sessions, logins, and data that import has sealed
 }
 
 // Try writes a test item to a backend, reads it back, replaces it and removes it. It touches nothing else.

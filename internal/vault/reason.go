@@ -49,6 +49,8 @@ var reasons = map[string]error{
 	"unknown_key":       session.ErrUnknownKey,
 	"wrong_device":      session.ErrWrongDevice,
 	"tags_refused":      session.ErrTagsRefused,
+	"pending":           session.ErrPending,
+	"slow_down":         session.ErrSlowDown,
 }
 
 // ReasonOf returns the name that an answer uses for the reason of an error, or "".

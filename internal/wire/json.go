@@ -33,6 +33,7 @@ type requestJSON struct {
 	Role       part[Role]     `json:"role,omitzero"`
 	Verifier   part[Verifier] `json:"verifier,omitzero"`
 	Rotation   part[Rotation] `json:"rotation,omitzero"`
+	Page       part[pageJSON] `json:"page,omitzero"`
 	Code       string         `json:"code,omitempty"`
 	Passphrase string         `json:"passphrase,omitempty"`
 	Proof      string         `json:"proof,omitempty"`
@@ -57,6 +58,7 @@ type responseJSON struct {
 	Route     part[Route]        `json:"route,omitzero"`
 	Setup     part[Setup]        `json:"setup,omitzero"`
 	Checked   part[Checked]      `json:"checked,omitzero"`
+	Page      part[pageJSON]     `json:"page,omitzero"`
 }
 
 type errorJSON struct {
@@ -93,6 +95,32 @@ type signInJSON struct {
 	Expiration string `json:"expires"`
 }
 
+type pageJSON struct {
+	URL        string    `json:"url,omitempty"`
+	Redirect   string    `json:"redirect,omitempty"`
+	State      string    `json:"state,omitempty"`
+	UserCode   string    `json:"user_code,omitempty"`
+	Expires    time.Time `json:"expires,omitzero"`
+	IntervalMS int64     `json:"interval_ms,omitempty"`
+	Proof      string    `json:"proof,omitempty"`
+}
+
+func encodePage(p *Page) part[pageJSON] {
+	if p == nil {
+		return part[pageJSON]{}
+	}
+	return part[pageJSON]{&pageJSON{p.URL, p.Redirect, p.State, p.UserCode, p.Expires, p.Interval.Milliseconds(),
+		p.Proof.Reveal()}}
+}
+
+func decodePage(j *pageJSON) *Page {
+	if j == nil {
+		return nil
+	}
+	return &Page{j.URL, j.Redirect, j.State, j.UserCode, j.Expires, time.Duration(j.IntervalMS) * time.Millisecond,
+		secret.New(j.Proof)}
+}
+
 // EncodeRequest returns the line of a request.
 func EncodeRequest(r Request) ([]byte, error) {
 	return line(
@@ -102,6 +130,7 @@ func EncodeRequest(r Request) ([]byte, error) {
 			Role:       part[Role]{r.Role},
 			Verifier:   part[Verifier]{r.Verifier},
 			Rotation:   part[Rotation]{r.Rotation},
+			Page:       encodePage(r.Page),
 			Code:       r.Code.Reveal(),
 			Passphrase: r.Passphrase.Reveal(),
 			Proof:      r.Proof.Reveal(),
@@ -126,6 +155,7 @@ func DecodeRequest(b []byte) (*Request, error) {
 	}
 	r := &j.Request
 	r.Role, r.Verifier, r.Rotation = j.Role.value, j.Verifier.value, j.Rotation.value
+	r.Page = decodePage(j.Page.value)
 	r.Code, r.Passphrase, r.Proof = secret.New(j.Code), secret.New(j.Passphrase), secret.New(j.Proof)
 	r.Timeout = time.Duration(j.TimeoutMS) * time.Millisecond
 	r.MinTTL = time.Duration(j.MinTTLMS) * time.Millisecond
@@ -137,7 +167,7 @@ func DecodeRequest(b []byte) (*Request, error) {
 func EncodeResponse(r Response) ([]byte, error) {
 	j := responseJSON{V: Version, Response: r, Status: part[Status]{r.Status}, Prompt: part[Prompt]{r.Prompt},
 		Files: part[Files]{r.Files}, Challenge: part[Stretch]{r.Challenge}, Replaced: part[Replaced]{r.Replaced},
-		Route: part[Route]{r.Route}, Setup: part[Setup]{r.Setup}, Checked: part[Checked]{r.Checked}}
+		Route: part[Route]{r.Route}, Setup: part[Setup]{r.Setup}, Checked: part[Checked]{r.Checked}, Page: encodePage(r.Page)}
 	if r.Err != nil {
 		j.Error = &errorJSON{r.Err.Kind, fault.Line(r.Err.Message), r.Err.Hint.Shown()}
 	}
@@ -178,6 +208,7 @@ func DecodeResponse(b []byte) (Response, error) {
 	r := j.Response
 	r.Status, r.Prompt, r.Files, r.Challenge = j.Status.value, j.Prompt.value, j.Files.value, j.Challenge.value
 	r.Replaced, r.Route, r.Setup, r.Checked = j.Replaced.value, j.Route.value, j.Setup.value, j.Checked.value
+	r.Page = decodePage(j.Page.value)
 	if e := j.Error; e != nil {
 		r.Err = &fault.Error{Kind: e.Kind, Message: e.Message, Hint: fault.Hint(e.Hint)}
 	}

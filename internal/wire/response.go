@@ -22,6 +22,7 @@ type Response struct {
 	Challenge  *Stretch     `json:"-"`                  // of a refused Unlock: how to make the proof
 	Replaced   *Replaced    `json:"-"`
 	SignIn     *SignIn      `json:"-"`                    // of Console
+	Page       *Page        `json:"-"`                    // of BeginLogin, and of FinishLogin while nobody has confirmed
 	Accounts   []Account    `json:"accounts,omitempty"`   // of Accounts
 	Lines      []string     `json:"lines,omitempty"`      // of Rotate: for people
 	KeyCreated time.Time    `json:"key_created,omitzero"` // of RotatePlan and RotateLook: when the key in use was made

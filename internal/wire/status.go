@@ -137,10 +137,13 @@ type Waiting struct {
 
 // Session is one session that the daemon holds, or failed to open.
 type Session struct {
-	ID          string     `json:"id,omitempty"` // the same for all requests that ask STS for the same
-	Source      string     `json:"source"`
-	Role        string     `json:"role,omitempty"`       // ARN; empty for the MFA session
-	ReadOnly    bool       `json:"read_only,omitempty"`  // AWS's own policy limits it to reading
+	ID       string `json:"id,omitempty"` // the same for all requests that ask STS for the same
+	Source   string `json:"source"`
+	Role     string `json:"role,omitempty"`      // ARN, or ACCOUNT/NAME of a permission set; empty for that of a source
+	ReadOnly bool   `json:"read_only,omitempty"` // AWS's own policy limits it to reading
+	// Login says that a person logged in on a page. If Renews is set, Broker renews the login without a person until AWS
+	// ends it; Expires is then only the end of its token.
+	Login       bool       `json:"login,omitempty"`
 	Device      string     `json:"mfa_serial,omitempty"` // the device whose code it took
 	Profile     string     `json:"profile"`              // the profile that first asked for it
 	AccessKeyID string     `json:"access_key_id,omitempty"`

@@ -71,6 +71,15 @@
 //	← {"v":1,"more":true,"accounts":[{"id":"111122223333","name":"Paul's"}]}
 //	← {"v":1,"accounts":[{"id":"444455556666","name":"prod"}]}
 //
+// "page" begins a login on a web page, and "visited" finishes it with the code that the page led back with. Without a
+// redirect, a person confirms a code on the page; until then the answer of "visited" is the page again, with the time
+// to wait. Neither returns a session or a token. The proof of a page is of no value without its code.
+//
+//	→ {"v":1,"verb":"page","profile":"my-sso","page":{"redirect":"http://127.0.0.1:20123/oauth/callback"}}
+//	← {"v":1,"page":{"url":"https://…/authorize?…","redirect":"…","state":"…","proof":"…"}}
+//	→ {"v":1,"verb":"visited","profile":"my-sso","code":"…","page":{…}}
+//	← {"v":1,"status":{"sessions":[{"source":"my-sso",…}]}}
+//
 // "rotate" replaces the key of a source, in steps; "notice" tells which. It may show a question. The answer has lines
 // for people, and no secret.
 //
@@ -118,6 +127,11 @@ const (
 	Lock   = "lock"   // drops all sessions and refuses Get and Login
 	Unlock = "unlock" // ends Lock, with Proof if needed; Passphrase opens the file keyring, whose key is cached
 	State  = "state"  // returns the Status
+
+	// BeginLogin returns the Page on which a person logs in to the source of Profile. FinishLogin exchanges the Code
+	// that the Page led back with. Its answer has the Page again if nobody has confirmed yet.
+	BeginLogin  = "page"
+	FinishLogin = "visited"
 
 	Passphrase = "passphrase" // sets the passphrase of Unlock, or removes it if Verifier is nil; Proof is of the old one
 
@@ -180,6 +194,8 @@ type Request struct {
 
 	Rotation *Rotation `json:"-"` // of Rotate
 
+	Page *Page `json:"-"` // of BeginLogin, with nothing but Redirect; of FinishLogin, the page of BeginLogin
+
 	// Reason, of Allow, is why. Everywhere, of Allow and Deny, means the whole machine and not only the terminal or
 	// process tree of the client. Elevate, of Allow, allows the full role of a profile with read_only = true.
 	Reason     string `json:"reason,omitempty"`
@@ -196,6 +212,19 @@ type Request struct {
 	State    string `json:"state_dir,omitempty"`
 	Keyring  string `json:"keyring_dir,omitempty"`
 	Home     string `json:"home,omitempty"`
+}
+
+// Page is a web page on which a person logs in to a source.
+type Page struct {
+	URL string
+	// Redirect is the address on loopback to which the page leads the browser with State and a code. Without one, the
+	// person confirms UserCode on the page, or copies a code from it if UserCode is empty.
+	Redirect string
+	State    string
+	UserCode string
+	Expires  time.Time
+	Interval time.Duration // between two requests of FinishLogin without a code
+	Proof    secret.String // what FinishLogin needs besides the code
 }
 
 // Stretch says how to compute the proof from the passphrase for Unlock: argon2id, 32 bytes, in hex.

@@ -56,6 +56,11 @@ func TestRequestLines(t *testing.T) {
 		{Request{Verb: Rotate, Profile: "security", Rotation: &Rotation{RotateStart, 86400, true, false}},
 			`{"v":1,"verb":"rotate","profile":"security","rotation":{"step":"start","grace_seconds":86400,"yes":true}}`},
 		{Request{Verb: State, Offset: 64}, `{"v":1,"verb":"state","offset":64}`},
+		{Request{Verb: BeginLogin, Profile: "s", Page: &Page{Redirect: "http://127.0.0.1:1/oauth/callback"}},
+			`{"v":1,"verb":"page","profile":"s","page":{"redirect":"http://127.0.0.1:1/oauth/callback"}}`},
+		{Request{Verb: FinishLogin, Profile: "s", Code: secret.New("c"), Page: &Page{"u", "", "s", "ABCD-EFGH", expires,
+			time.Second, secret.New("p")}}, `{"v":1,"verb":"visited","profile":"s","page":{"url":"u","state":"s",` +
+			`"user_code":"ABCD-EFGH","expires":"2026-01-02T15:04:05Z","interval_ms":1000,"proof":"p"},"code":"c"}`},
 	}
 	for _, tt := range tests {
 		line, err := EncodeRequest(tt.req)
@@ -85,6 +90,8 @@ func TestResponseLines(t *testing.T) {
 			`{"v":1,"endpoint":{"url":"http://127.0.0.1:20000/x","token":"t","token_file":"/run/t","profile":"p","region":"eu-west-1","role":"arn"}}`},
 		{Response{Files: &Files{Profile: "a", Profiles: []string{"a", "b"}, Expires: expires, Credentials: "/run/c"}},
 			`{"v":1,"overlay":{"profile":"a","expires":"2026-01-02T15:04:05Z","profiles":["a","b"],"aws_shared_credentials_file":"/run/c"}}`},
+		{Response{Page: &Page{"u", "r", "s", "", time.Time{}, 0, secret.New("p")}},
+			`{"v":1,"page":{"url":"u","redirect":"r","state":"s","proof":"p"}}`},
 		{Response{SignIn: &SignIn{"https://s/federation", secret.New("t"), "p", expires}},
 			`{"v":1,"sign_in":{"endpoint":"https://s/federation","token":"t","profile":"p","expires":"2026-01-02T15:04:05Z"}}`},
 		{Response{Accounts: []Account{{ID: "111122223333", Name: "Paul's", Management: true},
@@ -297,7 +304,10 @@ func TestNoSecretIsPrinted(t *testing.T) {
 	req := Request{Verb: Login, Code: secret.New(text), Passphrase: secret.New(text), Proof: secret.New(text)}
 	cred := Credential{AccessKeyID: "A", SecretAccessKey: secret.New(text), SessionToken: secret.New(text)}
 	resp := Response{Credential: &cred}
-	for _, v := range []any{req, &req, cred, &cred, resp, &resp, []Request{req}, map[string]Credential{"a": cred}} {
+	page := Page{Proof: secret.New(text)}
+	req.Page, resp.Page = &page, &page
+	all := []any{page, &page, req, &req, cred, &cred, resp, &resp, []Request{req}, map[string]Credential{"a": cred}}
+	for _, v := range all {
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
 			got := fmt.Sprintf(verb, v)
 			if strings.Contains(got, text) || strings.Contains(got, fmt.Sprintf("%x", text)) {

@@ -107,8 +107,8 @@ func (e *errand) removeSeed(ctx context.Context, r ring) (*answer, error) {
 	return e.change(ctx, r, func(it *item) { it.Seed, it.Enrolling = secret.String{}, enrolling{} })
 }
 
-// remove deletes an item, even a damaged one, because the user named it. It deletes the stored session first, so
-// that no session outlives its source.
+// remove deletes an item, even a damaged one, because the user named it. It deletes the stored session and the login
+// first, so that neither outlives its source.
 func (e *errand) remove(ctx context.Context, r ring) (*answer, error) {
 	unlock, err := r.lock(ctx)
 	if err != nil {
@@ -120,10 +120,20 @@ func (e *errand) remove(ctx context.Context, r ring) (*answer, error) {
 			return nil, err
 		}
 	}
+	if _, err := e.loadLogin(ctx, r); fault.Is(err, fault.NotConfirmed) {
+		return nil, err
+	}
 	if err := dropKept(ctx, r, e.Source); err != nil {
 		return nil, err
 	}
+	login := r.remove(ctx, loginKey(e.Source))
+	if login != nil && !errors.Is(login, errNoItem) {
+		return nil, login
+	}
 	err = r.remove(ctx, itemKey(e.Source))
+	if login == nil && errors.Is(err, errNoItem) {
+		return &answer{}, nil
+	}
 	if errors.Is(err, errNoItem) {
 		return nil, noKey(e.Source)
 	}

@@ -79,16 +79,24 @@ func (k kept) check() error {
 // means that a new session can be made without a prompt. Then the stored one is used only until package session
 // would renew it, because returning the old session would renew nothing.
 func (k kept) left(now time.Time, renewable bool) (session.Credentials, bool) {
-	c := k.Credentials
-	if now.Before(c.Issued.Add(-time.Minute)) {
-		return c, false // our clock is wrong, so the time left is unknown
-	}
-	life := c.Expires.Sub(c.Issued)
+	life := k.Credentials.Expires.Sub(k.Credentials.Issued)
 	enough := max(keptMargin, life/10)
 	if renewable {
-		// Package session renews a third of the lifetime or twenty minutes ahead, up to a thirtieth earlier,
-		// counted from before the vault process was started.
-		enough = max(enough, min(20*time.Minute, life/3)+life/30+2*time.Minute)
+		enough = max(enough, renewsAhead(life))
+	}
+	return lasting(k.Credentials, now, enough)
+}
+
+// renewsAhead returns how long before the end of a session package session may ask for a new one: a third of the
+// lifetime or twenty minutes ahead, up to a thirtieth earlier, counted from before the vault process was started.
+func renewsAhead(life time.Duration) time.Duration {
+	return min(20*time.Minute, life/3) + life/30 + 2*time.Minute
+}
+
+// lasting returns the session as if it were issued now, by AWS's clock, if more than enough of its lifetime is left.
+func lasting(c session.Credentials, now time.Time, enough time.Duration) (session.Credentials, bool) {
+	if now.Before(c.Issued.Add(-time.Minute)) {
+		return c, false // our clock is wrong, so the time left is unknown
 	}
 	if c.Expires.Sub(now) <= enough {
 		return c, false
@@ -211,7 +219,7 @@ func writeKept(ctx context.Context, r ring, it item, call session.Call, k kept) 
 	return r.set(ctx, sessionKey(k.Source), keptLabel(k.Source), data)
 }
 
-// drop deletes the stored session of a source, if there is one.
+// drop deletes the stored session of a source, and the access token of its login, if there are any.
 func (e *errand) drop(ctx context.Context, r ring) (*answer, error) {
 	unlock, err := r.lock(ctx)
 	if errors.Is(err, vault.ErrNotCreated) {
@@ -221,7 +229,7 @@ func (e *errand) drop(ctx context.Context, r ring) (*answer, error) {
 		return nil, err
 	}
 	defer unlock()
-	return &answer{}, dropKept(ctx, r, e.Source)
+	return &answer{}, errors.Join(dropKept(ctx, r, e.Source), e.dropAccess(ctx, r))
 }
 
 func dropKept(ctx context.Context, r ring, source string) error {

@@ -92,7 +92,7 @@ func (r *libraryRing) get(_ context.Context, key string) ([]byte, error) {
 
 // damaged returns the fault for an item that does not decode: most backends wrap the item in the library's JSON.
 func damaged(key string) error {
-	return fault.New(fault.Keyring, "the keyring's item %s is damaged and was left as it is", key)
+	return because(fault.Keyring, errDamaged, "the keyring's item "+key+" is damaged and was left as it is", "")
 }
 
 func (r *libraryRing) set(_ context.Context, key, label string, data []byte) error {

@@ -229,6 +229,51 @@ func (s *scriptedSTS) Devices(context.Context, exchange.Keys, profiles.Endpoint)
 	return []string{"arn:aws:iam::111122223333:mfa/paul"}, nil
 }
 
+func (s *scriptedSTS) RegisterClient(
+	context.Context, profiles.Endpoint, string, []string, bool,
+) (exchange.Registration, error) {
+	return exchange.Registration{ID: "client", Secret: secret.New("CLIENTSECRET"),
+		Expires: time.Now().Add(90 * 24 * time.Hour)}, nil
+}
+
+func (s *scriptedSTS) AuthorizeURL(
+	profiles.Endpoint, exchange.Registration, string, string, string, []string,
+) (string, error) {
+	return "https://oidc.example/authorize", nil
+}
+
+func (s *scriptedSTS) EndPortal(context.Context, profiles.Endpoint, secret.String) error { return nil }
+
+// CreateToken takes any code, and refreshes a token once: the file refreshFile has the refresh token that works. Each
+// call adds a line to callsFile, and takes a while.
+func (s *scriptedSTS) CreateToken(
+	_ context.Context, _ profiles.Endpoint, _ exchange.Registration, g exchange.TokenGrant,
+) (exchange.Token, error) {
+	f, err := os.OpenFile(callsFile(s.state), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return exchange.Token{}, err
+	}
+	defer func() { _ = f.Close() }()
+	_, _ = fmt.Fprintln(f, session.CreateToken)
+	works, err := os.ReadFile(refreshFile(s.state))
+	if err != nil {
+		return exchange.Token{}, err
+	}
+	if g.Code.IsZero() && g.Refresh.Reveal() != string(works) {
+		return exchange.Token{}, fault.New(fault.LoginNeeded, "the session has ended")
+	}
+	time.Sleep(100 * time.Millisecond) // so that others would send the same token meanwhile
+	next := string(works) + "-next"
+	if err := os.WriteFile(refreshFile(s.state), []byte(next), 0o600); err != nil {
+		return exchange.Token{}, err
+	}
+	now := time.Now().UTC().Truncate(time.Second)
+	return exchange.Token{Access: secret.New("ACCESSTOKEN-" + next), Refresh: secret.New(next), Issued: now,
+		Expires: now.Add(time.Hour)}, nil
+}
+
+func refreshFile(state string) string { return filepath.Join(filepath.Dir(state), "refresh") }
+
 func (s *scriptedSTS) ServerOffset() time.Duration { return s.offset }
 
 // testRegistry is the registry of all callers, so that each may use what another stored. It does not exist.

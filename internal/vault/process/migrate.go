@@ -117,8 +117,10 @@ func (e *errand) migrate(ctx context.Context, from ring) (*answer, error) {
 	for _, it := range items {
 		err := e.copyItem(ctx, to, it, there[it.key])
 		switch {
-		case err != nil && it.source == "" && strings.HasPrefix(it.key, keptPrefix):
+		case err != nil && strings.HasPrefix(it.key, keptPrefix):
 			e.tell("a stored session was not copied, so you may have to enter a code: " + scrub(err.Error(), e.hide))
+		case err != nil && strings.HasPrefix(it.key, loginPrefix):
+			e.tell("a login was not copied, so you have to log in again: " + scrub(err.Error(), e.hide))
 		case err != nil:
 			return nil, err
 		case it.source != "":
@@ -138,6 +140,12 @@ func (e *errand) admitStored(key string, data []byte) error {
 		if it, err := decodeItem(data); err == nil {
 			return e.admitItem(it)
 		}
+	case strings.HasPrefix(key, loginPrefix):
+		l, err := decodeLogin(data)
+		e.hide = append(e.hide, l.secrets()...)
+		if err == nil {
+			return e.admitLogin(l)
+		}
 	case strings.HasPrefix(key, sealedPrefix):
 		of, _ := unwrap(data)
 		return e.admit("the sealed data", of)
@@ -145,13 +153,18 @@ func (e *errand) admitStored(key string, data []byte) error {
 	return nil
 }
 
+// renewable reports whether the item of a key holds what a person can get again: a stored session or a login.
+func renewable(key string) bool {
+	return strings.HasPrefix(key, keptPrefix) || strings.HasPrefix(key, loginPrefix)
+}
+
 // mayOverwrite refuses to copy an item over one that another registry stored. Without Overwrite, it also refuses
-// to copy over anything but a stored session.
+// to copy over anything but a stored session or a login.
 func (e *errand) mayOverwrite(it copyable, there []byte) error {
 	if err := e.admitStored(it.key, there); err != nil {
 		return err
 	}
-	if e.Overwrite || strings.HasPrefix(it.key, keptPrefix) {
+	if e.Overwrite || renewable(it.key) {
 		return nil
 	}
 	what := "copy of the data that import removed from files"
@@ -189,12 +202,12 @@ func (e *errand) copyables(ctx context.Context, from ring) ([]copyable, error) {
 	var sources, others []copyable
 	for _, key := range keys {
 		isSource := strings.HasPrefix(key, itemPrefix)
-		if !isSource && !strings.HasPrefix(key, sealedPrefix) && !strings.HasPrefix(key, keptPrefix) {
+		if !isSource && !strings.HasPrefix(key, sealedPrefix) && !renewable(key) {
 			continue // the file keyring's check item, or a test item
 		}
 		data, err := from.get(ctx, key)
 		if errors.Is(err, errNoItem) ||
-			err != nil && strings.HasPrefix(key, keptPrefix) && !fault.Is(err, fault.KeyringLocked) {
+			err != nil && renewable(key) && !fault.Is(err, fault.KeyringLocked) {
 			continue
 		}
 		if err != nil {
@@ -225,8 +238,8 @@ func (e *errand) copyables(ctx context.Context, from ring) ([]copyable, error) {
 	return append(sources, others...), nil
 }
 
-// clear deletes the items of the old keyring that the new one holds. A stored session may have been renewed since,
-// so it is deleted without comparing.
+// clear deletes the items of the old keyring that the new one holds. A stored session or a login may have been renewed
+// since, so it is deleted without comparing.
 func (e *errand) clear(ctx context.Context, old ring) (*answer, error) {
 	to, unlock, err := e.bothRings(ctx, old)
 	if err != nil {
@@ -239,7 +252,7 @@ func (e *errand) clear(ctx context.Context, old ring) (*answer, error) {
 	}
 	a := &answer{}
 	for _, it := range items {
-		if !strings.HasPrefix(it.key, keptPrefix) {
+		if !renewable(it.key) {
 			data, err := to.get(ctx, it.key)
 			if err != nil && !errors.Is(err, errNoItem) {
 				return nil, err

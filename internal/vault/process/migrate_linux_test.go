@@ -60,9 +60,11 @@ func TestMigrateLong(t *testing.T) {
 			must(t, err)
 			must(t, file.Seal(ctx, unique(t, "backup"), secret.New("sealed")))
 			t.Cleanup(func() { _ = other.ForgetSealed(context.Background(), unique(t, "backup")) })
+			portal := logIn(t, file, unique(t, "my-sso"))
+			t.Cleanup(func() { _ = other.Remove(context.Background(), portal.Name) })
 
 			done, err := file.Migrate(ctx, vault.File, backend, false)
-			if err != nil || !slices.Equal(done.Sources, sorted(names)) || done.Others != 2 {
+			if err != nil || !slices.Equal(done.Sources, sorted(names)) || done.Others != 3 {
 				t.Fatalf("%+v, %v", done, err)
 			}
 			if again, err := file.Migrate(ctx, vault.File, backend, false); err != nil || len(again.Sources) != 2 {
@@ -82,6 +84,14 @@ func TestMigrateLong(t *testing.T) {
 				creds.SessionToken.Reveal() != keptToken {
 				t.Errorf("the kept session: %v", err)
 			}
+			if creds, err := other.Open(ctx, portal, portalCall(portal), secret.String{}); err != nil ||
+				creds.SessionToken.Reveal() != "ACCESSTOKEN-REFRESHTOKEN-next" {
+				t.Errorf("the login: %v", err)
+			}
+			// It is renewed there, so the old one is worth nothing any more.
+			must(t, other.Drop(ctx, portal.Name))
+			_, err = other.Open(ctx, portal, portalCall(portal), secret.String{})
+			must(t, err)
 
 			// A different key in the other keyring: refused with its name; then overwritten on request.
 			must(t, changeKey(t, other, names[1]))
@@ -99,6 +109,9 @@ func TestMigrateLong(t *testing.T) {
 			}
 			if _, err := file.Describe(ctx, names[0]); !fault.Is(err, fault.NotFound) {
 				t.Errorf("not cleared: %v", err)
+			}
+			if _, err := file.Open(ctx, portal, portalCall(portal), secret.String{}); !fault.Is(err, fault.LoginNeeded) {
+				t.Errorf("the old login: %v", err)
 			}
 			if info, err := file.Describe(ctx, names[1]); err != nil || info.AccessKeyID != "AKIAIOSFODNN7MOVE001" {
 				t.Errorf("the only copy: %+v, %v", info, err)

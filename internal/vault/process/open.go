@@ -17,10 +17,14 @@ import (
 // clockSkew is the offset from which a clock counts as wrong: one step of a code.
 const clockSkew = mfa.Period
 
-// open makes the call that the long-lived key of a source signs, or returns a stored session from an earlier call.
+// open makes the call that the long-lived key of a source signs, or returns a stored session from an earlier call. Of a
+// source that a person logs in to on a web page it returns the access token.
 func (e *errand) open(ctx context.Context, r ring) (*answer, error) {
 	if e.Call == nil {
 		return nil, fault.New(fault.Internal, "the request to the vault has no call")
+	}
+	if e.Page != nil {
+		return e.openLogin(ctx, r)
 	}
 	it, err := e.load(ctx, r)
 	if err != nil {

@@ -45,6 +45,9 @@ func (r *lossyRing) set(_ context.Context, key, _ string, data []byte) error {
 }
 
 func (r *lossyRing) remove(_ context.Context, key string) error {
+	if _, ok := r.items[key]; !ok {
+		return errNoItem
+	}
 	delete(r.items, key)
 	return nil
 }

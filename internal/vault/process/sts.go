@@ -2,6 +2,7 @@ package process
 
 import (
 	"context"
+	"crypto/ecdsa"
 	"errors"
 	"time"
 
@@ -12,13 +13,15 @@ import (
 	"broker/internal/session"
 )
 
-// sts makes the calls that a long-lived key signs. Its errors are faults. A call with a code is a single attempt.
+// sts makes the calls that a long-lived key signs, and those of a login on a web page. Its errors
+// are faults. A call with a code is a single attempt.
 type sts interface {
 	Call(ctx context.Context, keys exchange.Keys, call session.Call, code secret.String) (session.Credentials, error)
 	Identity(ctx context.Context, keys exchange.Keys, endpoint profiles.Endpoint) (exchange.Identity, error)
 	Devices(ctx context.Context, keys exchange.Keys, endpoint profiles.Endpoint) ([]string, error)
 	keyCalls
 	deviceCalls
+	loginCalls
 	// ServerOffset returns AWS's clock minus ours, from the last answer; 0 if it is not known.
 	ServerOffset() time.Duration
 }
@@ -39,6 +42,24 @@ type deviceCalls interface {
 		first, second secret.String) error
 	DisableDevice(ctx context.Context, keys exchange.Keys, e profiles.Endpoint, serial string) error
 	DeleteDevice(ctx context.Context, keys exchange.Keys, e profiles.Endpoint, serial string) error
+}
+
+// loginCalls are the calls with which a person logs in on a web page. A refresh token that has ended is
+// fault.LoginNeeded.
+type loginCalls interface {
+	RegisterClient(ctx context.Context, e profiles.Endpoint, startURL string, scopes []string, device bool) (
+		exchange.Registration, error)
+	StartDevice(ctx context.Context, e profiles.Endpoint, reg exchange.Registration, startURL string) (
+		exchange.DeviceGrant, error)
+	AuthorizeURL(e profiles.Endpoint, reg exchange.Registration, redirect, state, challenge string, scopes []string) (
+		string, error)
+	CreateToken(ctx context.Context, e profiles.Endpoint, reg exchange.Registration, g exchange.TokenGrant) (
+		exchange.Token, error)
+	EndPortal(ctx context.Context, e profiles.Endpoint, access secret.String) error
+	ConsoleRedirect(e profiles.Endpoint) (string, error)
+	ConsoleAuthorizeURL(e profiles.Endpoint, clientID, redirect, state, challenge string) (string, error)
+	CreateConsoleToken(ctx context.Context, e profiles.Endpoint, key *ecdsa.PrivateKey, clientID string,
+		g exchange.TokenGrant) (exchange.ConsoleToken, error)
 }
 
 var _ sts = (*exchange.Client)(nil)

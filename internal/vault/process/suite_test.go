@@ -18,6 +18,7 @@ import (
 	"broker/internal/fault"
 	"broker/internal/profiles"
 	"broker/internal/secret"
+	"broker/internal/session"
 	"broker/internal/vault"
 )
 
@@ -74,6 +75,7 @@ func testKeyrings(t *testing.T, thorough bool, backends ...string) {
 			}{
 				{"life", testLife},
 				{"kept session", testKeptIn},
+				{"login", testLoginIn},
 				{"sealed", testSealedIn},
 				{"hostile names", testHostileNames},
 				{"writers at once", testWriters},
@@ -206,6 +208,63 @@ func testKeptIn(t *testing.T, b *bed) {
 	if kept() {
 		t.Error("the session outlived its source")
 	}
+}
+
+// logIn logs in to a portal as a person with a browser would, and returns the source.
+func logIn(t *testing.T, c *vault.Caller, name string) profiles.Source {
+	t.Helper()
+	source := profiles.Source{Name: name, Kind: profiles.Portal, StartURL: testStart,
+		Endpoint: profiles.Endpoint{Region: "eu-west-1"}}
+	must(t, os.MkdirAll(filepath.Dir(c.StateDir), 0o700))
+	must(t, os.WriteFile(callsFile(c.StateDir), nil, 0o600))
+	must(t, os.WriteFile(refreshFile(c.StateDir), []byte("REFRESHTOKEN"), 0o600))
+	page, err := c.BeginLogin(t.Context(), source, testRedirect)
+	must(t, err)
+	if len(page.Proof.Reveal()) != 64 || page.URL != "https://oidc.example/authorize" || page.Redirect != testRedirect {
+		t.Errorf("the page is %+v", page)
+	}
+	until, err := c.FinishLogin(t.Context(), source, page, secret.New("a code"))
+	if err != nil || !until.IsZero() {
+		t.Errorf("finish: %v, %v", until, err)
+	}
+	t.Cleanup(func() { _ = c.Remove(context.Background(), name) })
+	return source
+}
+
+func portalCall(source profiles.Source) session.Call {
+	return session.Call{Operation: session.CreateToken, Endpoint: source.Endpoint}
+}
+
+func testLoginIn(t *testing.T, b *bed) {
+	c, ctx := b.caller(t), t.Context()
+	source := logIn(t, c, unique(t, "my-sso"))
+	open := func(want string) {
+		t.Helper()
+		creds, err := c.Open(ctx, source, portalCall(source), secret.String{})
+		if err != nil || creds.SessionToken.Reveal() != want {
+			t.Errorf("open: %+v, %v", creds, err)
+		}
+	}
+	open("ACCESSTOKEN-REFRESHTOKEN-next")
+	for range 2 {
+		must(t, c.Drop(ctx, source.Name))
+	}
+	open("ACCESSTOKEN-REFRESHTOKEN-next-next")
+	open("ACCESSTOKEN-REFRESHTOKEN-next-next")
+	needed := func() {
+		t.Helper()
+		if _, err := c.Open(ctx, source, portalCall(source), secret.String{}); !fault.Is(err, fault.LoginNeeded) {
+			t.Errorf("open: %v", err)
+		}
+	}
+	must(t, c.EndLogin(ctx, source))
+	needed()
+	must(t, c.EndLogin(ctx, source))
+	must(t, c.Remove(ctx, source.Name))
+	if err := c.Remove(ctx, source.Name); !fault.Is(err, fault.NotFound) {
+		t.Errorf("removed twice: %v", err)
+	}
+	needed()
 }
 
 func testSealedIn(t *testing.T, b *bed) {

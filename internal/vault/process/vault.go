@@ -1,7 +1,8 @@
 // Package process is the vault process. It reads and writes the long-lived keys and TOTP seeds, and the MFA
-// sessions stored beside them in the keyring. It is the only package that imports the keyring library. It never
-// returns a key, a seed or a code, takes no secret from argv or the environment, never falls back to another
-// keyring than the chosen one, and exits after one answer. Package vault defines the request and the answer.
+// sessions and logins stored beside them in the keyring. It is the only package that imports the keyring library. It
+// never returns a key, a seed, a code, a refresh token, the secret of a registered client or a DPoP key, takes no
+// secret from argv or the environment, never falls back to another keyring than the chosen one, and exits after one
+// answer. Package vault defines the request and the answer.
 package process
 
 import (
@@ -140,7 +141,7 @@ func answerTo(q *request, client func(*request) sts, notices io.Writer) *answer 
 		if e.file != nil {
 			e.hide = append(e.hide, e.file.secrets()...)
 		}
-		if err == nil && (a.Credentials != nil || a.Sealed != "" || a.Device != nil) {
+		if err == nil && (a.Credentials != nil || a.Sealed != "" || a.Device != nil || a.Page != nil) {
 			err = e.refuseLocked() // the keyring may have waited for a prompt meanwhile
 		}
 		if err != nil {
@@ -177,7 +178,7 @@ func (e *errand) do(ctx context.Context) (*answer, error) {
 		}
 	}
 	switch e.Op {
-	case vault.OpPut, vault.OpAdopt, vault.OpSeal, vault.OpDevices:
+	case vault.OpPut, vault.OpAdopt, vault.OpSeal, vault.OpDevices, vault.OpBeginLogin, vault.OpFinishLogin:
 		if err := e.admitNew(); err != nil {
 			return nil, err
 		}
@@ -236,6 +237,12 @@ func (e *errand) do(ctx context.Context) (*answer, error) {
 		return e.deleteKey(ctx, r)
 	case vault.OpForgetKey:
 		return e.forgetKey(ctx, r)
+	case vault.OpBeginLogin:
+		return e.beginLogin(ctx, r)
+	case vault.OpFinishLogin:
+		return e.finishLogin(ctx, r)
+	case vault.OpEndLogin:
+		return e.endLogin(ctx, r)
 	case vault.OpTry:
 		return e.try(ctx, r)
 	case vault.OpMigrate:

@@ -1,0 +1,480 @@
+package process
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"broker/internal/exchange"
+	"broker/internal/fault"
+	"broker/internal/profiles"
+	"broker/internal/secret"
+	"broker/internal/vault"
+)
+
+const (
+	// pageLife is how long a page waits for its person; the AWS CLI waits as long.
+	pageLife = 10 * time.Minute
+	// spareRegistration is how long a registered client must live, so that a login with it can end. The AWS CLI keeps as
+	// much to spare.
+	spareRegistration = 15 * time.Minute
+	// accountAccess is the scope that allows GetRoleCredentials. AWS gives no refresh token without a scope.
+	// https://docs.aws.amazon.com/singlesignon/latest/OIDCAPIReference/API_RegisterClient.html
+	accountAccess = "sso:account:access"
+	// longestSignIn is how long the refresh tokens of a console login work at most.
+	// https://docs.aws.amazon.com/signin/latest/userguide/command-line-sign-in.html
+	longestSignIn = 12 * time.Hour
+
+	callbackPath = "/oauth/callback"
+
+	maxURL    = 2048
+	maxScopes = 20
+	maxScope  = 256
+)
+
+// checkPage refuses a request whose page cannot be of a source.
+func (e *errand) checkPage() error {
+	p := e.Page
+	if p == nil || !p.Kind.ByPage() {
+		return fault.New(fault.Internal, "the request to the vault has no page to log in on")
+	}
+	if p.Kind == profiles.ConsoleLogin {
+		if p.ARN != "" && !strings.HasPrefix(p.ARN, "arn:") || !printable(p.ARN, maxURL) {
+			return fault.New(fault.Config, "login_session of %q is not an ARN: %q", e.Source, p.ARN)
+		}
+		return nil
+	}
+	at, err := url.Parse(p.StartURL)
+	if err != nil || at.Scheme != "https" || at.Hostname() == "" || at.User != nil ||
+		!printable(p.StartURL, maxURL) {
+		return fault.New(fault.Config, "sso_start_url of %q is not an https URL: %q", e.Source, p.StartURL)
+	}
+	invalid := func(scope string) bool { return scope == "" || !printable(scope, maxScope) }
+	if len(p.Scopes) > maxScopes || slices.ContainsFunc(p.Scopes, invalid) {
+		return fault.New(fault.Config, "sso_registration_scopes of %q has too many scopes, or an invalid one", e.Source)
+	}
+	return nil
+}
+
+// printable reports whether a text has visible ASCII characters only, and at most limit.
+func printable(text string, limit int) bool {
+	return len(text) <= limit && !strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' })
+}
+
+// endpoint returns the endpoint of the request.
+func (e *errand) endpoint() profiles.Endpoint {
+	if e.Op == vault.OpOpen && e.Call != nil {
+		return e.Call.Endpoint
+	}
+	return e.Endpoint
+}
+
+// at returns the endpoint of the request for a login that fits, in the region of the login.
+func (e *errand) at(l login) profiles.Endpoint {
+	to := e.endpoint()
+	to.Region = l.Region
+	return to
+}
+
+// fits reports whether a login is the one that the request means. Tokens are sent to the endpoint that gave them, and
+// to no other. The region of a console login is the one in which the person signed in.
+func (e *errand) fits(l login) bool {
+	p, to := e.Page, e.endpoint()
+	switch {
+	case l.Kind != p.Kind || l.URL != to.URL:
+		return false
+	case p.Kind == profiles.Portal:
+		return l.StartURL == p.StartURL && l.Region == to.Region
+	}
+	return p.ARN == "" || p.ARN == l.ARN
+}
+
+// scopes returns the scopes that a client is registered with.
+func (e *errand) scopes() []string {
+	if len(e.Page.Scopes) == 0 {
+		return []string{accountAccess}
+	}
+	return e.Page.Scopes
+}
+
+// flow returns the client of a redirect. It refuses all redirects but those that AWS accepts: of this machine, and for
+// the console the page of the region that shows the code.
+func (e *errand) flow(redirect string) (string, error) {
+	if port, ok := strings.CutPrefix(redirect, "http://127.0.0.1:"); ok {
+		port, ok = strings.CutSuffix(port, callbackPath)
+		if n, err := strconv.Atoi(port); ok && err == nil && n > 0 && n < 1<<16 && strconv.Itoa(n) == port {
+			if e.Page.Kind == profiles.ConsoleLogin {
+				return exchange.ConsoleSameDevice, nil
+			}
+			return byRedirect, nil
+		}
+	}
+	if e.Page.Kind == profiles.Portal && redirect == "" {
+		return byDevice, nil
+	}
+	if e.Page.Kind == profiles.ConsoleLogin {
+		page, err := e.sts.ConsoleRedirect(e.endpoint())
+		if err != nil || redirect == page {
+			return exchange.ConsoleCrossDevice, err
+		}
+	}
+	return "", fault.New(fault.Internal, "a page may not lead to %q", redirect)
+}
+
+// beginLogin returns the page on which a person logs in. It keeps nothing but a registered client: the caller brings
+// the proof back. So two logins of one source do not disturb each other.
+func (e *errand) beginLogin(ctx context.Context, r ring) (*answer, error) {
+	if err := e.checkPage(); err != nil {
+		return nil, err
+	}
+	redirect := e.Page.Redirect
+	if redirect == "" && e.Page.Kind == profiles.ConsoleLogin {
+		var err error
+		if redirect, err = e.sts.ConsoleRedirect(e.endpoint()); err != nil {
+			return nil, err
+		}
+	}
+	client, err := e.flow(redirect)
+	if err != nil {
+		return nil, err
+	}
+	p := &vault.Page{Kind: e.Page.Kind, Redirect: redirect}
+	if e.Page.Kind == profiles.ConsoleLogin {
+		if _, err := e.loadForLogin(ctx, r); err != nil { // the keyring works, and the login may be replaced
+			return nil, err
+		}
+		verifier, challenge := newVerifier()
+		p.State, p.Expires = randomText(32), time.Now().Add(pageLife).UTC()
+		p.URL, err = e.sts.ConsoleAuthorizeURL(e.endpoint(), client, redirect, p.State, challenge)
+		return e.pageAnswer(p, verifier, err)
+	}
+	reg, err := e.registration(ctx, r, client, "")
+	if err != nil {
+		return nil, err
+	}
+	if client == byRedirect {
+		verifier, challenge := newVerifier()
+		p.State, p.Expires = randomText(32), time.Now().Add(pageLife).UTC()
+		p.URL, err = e.sts.AuthorizeURL(e.endpoint(), reg, redirect, p.State, challenge, e.scopes())
+		return e.pageAnswer(p, verifier, err)
+	}
+	e.calling.Store(true)
+	grant, err := e.sts.StartDevice(ctx, e.endpoint(), reg, e.Page.StartURL)
+	if errors.Is(err, exchange.ErrBadRegistration) {
+		if reg, err = e.registration(ctx, r, client, reg.ID); err != nil {
+			return nil, err
+		}
+		grant, err = e.sts.StartDevice(ctx, e.endpoint(), reg, e.Page.StartURL)
+	}
+	p.URL, p.UserCode, p.Expires = grant.URL, grant.UserCode, grant.Expires
+	p.IntervalMS = grant.Interval.Milliseconds()
+	return e.pageAnswer(p, grant.DeviceCode, err)
+}
+
+// newVerifier returns a code verifier of 64 characters and its challenge.
+// https://www.rfc-editor.org/rfc/rfc7636#section-4.2
+func newVerifier() (verifier secret.String, challenge string) {
+	text := randomText(48)
+	sum := sha256.Sum256([]byte(text))
+	return secret.New(text), base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
+// randomText returns that many random bytes in base64url.
+func randomText(bytes int) string {
+	b := make([]byte, bytes)
+	_, _ = rand.Read(b) // it never fails
+	return base64.RawURLEncoding.EncodeToString(b)
+}
+
+// registration returns a registered client that lives long enough. It registers one if there is none, or only the one
+// with the id refused, which AWS does not know.
+func (e *errand) registration(ctx context.Context, r ring, client, refused string) (exchange.Registration, error) {
+	unlock, err := r.lock(ctx)
+	if err != nil {
+		return exchange.Registration{}, err
+	}
+	defer unlock()
+	l, err := e.loadForLogin(ctx, r)
+	if err != nil {
+		return exchange.Registration{}, err
+	}
+	same := e.fits(l) && slices.Equal(l.Scopes, e.scopes())
+	reg, known := l.Clients[client]
+	if same && known && reg.ID != refused && reg.Expires.Sub(e.now(0)) > spareRegistration {
+		return reg, nil
+	}
+	e.calling.Store(true)
+	reg, err = e.sts.RegisterClient(ctx, e.endpoint(), e.Page.StartURL, e.scopes(), client == byDevice)
+	if err != nil {
+		return reg, err
+	}
+	if !e.fits(l) {
+		l = login{Kind: e.Page.Kind, StartURL: e.Page.StartURL, Region: e.endpoint().Region, URL: e.endpoint().URL,
+			Dismissed: l.Dismissed, belongs: l.belongs}
+	}
+	if !same || l.Clients == nil {
+		l.Clients = map[string]exchange.Registration{}
+	}
+	l.Clients[client], l.Scopes = reg, e.scopes()
+	return reg, e.storeLogin(ctx, r, l)
+}
+
+// pageAnswer returns the answer of beginLogin. The proof is the only secret in it.
+func (e *errand) pageAnswer(p *vault.Page, proof secret.String, err error) (*answer, error) {
+	if err != nil {
+		return nil, err
+	}
+	withProof(p, proof)
+	return &answer{Page: p}, nil
+}
+
+// finishLogin exchanges the code of the page, or asks once whether the person has confirmed the code on the page.
+func (e *errand) finishLogin(ctx context.Context, r ring) (*answer, error) {
+	if err := e.checkPage(); err != nil {
+		return nil, err
+	}
+	if e.Adopt {
+		return e.adoptSignIn(ctx, r)
+	}
+	client, err := e.flow(e.Page.Redirect)
+	if err != nil {
+		return nil, err
+	}
+	old, err := e.loadForLogin(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	if e.Page.Kind == profiles.ConsoleLogin {
+		return e.finishSignIn(ctx, r, client)
+	}
+	reg, known := old.Clients[client]
+	if !known || !e.fits(old) {
+		return nil, e.noClient()
+	}
+	grant := exchange.TokenGrant{Code: givenCode(e.request), Verifier: proof(e.Page), Redirect: e.Page.Redirect}
+	if client == byDevice {
+		grant = exchange.TokenGrant{Device: proof(e.Page)}
+	}
+	e.calling.Store(true)
+	token, err := e.sts.CreateToken(ctx, e.endpoint(), reg, grant)
+	e.hideToken(token)
+	if errors.Is(err, exchange.ErrBadRegistration) {
+		if forget := e.forgetClient(ctx, r, client, reg.ID); forget != nil {
+			return nil, forget
+		}
+		return nil, e.noClient()
+	}
+	if err != nil {
+		return nil, err
+	}
+	l := login{Client: reg}
+	l.took(token)
+	return e.storeNew(ctx, r, l)
+}
+
+// noClient is the fault if AWS or the keyring does not know the client with which a login began.
+func (e *errand) noClient() error {
+	return e.loginNeeded("AWS does not know the registration with which this login to %q began; log in again", e.Source)
+}
+
+// forgetClient deletes a registered client that AWS does not know, so that the next login registers another one.
+func (e *errand) forgetClient(ctx context.Context, r ring, client, id string) error {
+	unlock, err := r.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	l, err := e.loadLogin(ctx, r)
+	if err != nil || l.Clients[client].ID != id {
+		return err
+	}
+	delete(l.Clients, client)
+	return e.storeLogin(ctx, r, l)
+}
+
+// took puts the tokens of an answer into the login. AWS may give no new refresh token; then the old one stays.
+func (l *login) took(t exchange.Token) {
+	l.Access = portalAccess(t.Access, t.Issued, t.Expires)
+	if !t.Refresh.IsZero() {
+		l.Refresh = t.Refresh
+	}
+}
+
+// finishSignIn exchanges the code of a console login. The key to which its tokens are bound is made here, so that no
+// other process ever has it.
+func (e *errand) finishSignIn(ctx context.Context, r ring, client string) (*answer, error) {
+	key, stored, err := newDPoPKey()
+	if err != nil {
+		return nil, fault.New(fault.Internal, "cannot make a key: %w", err)
+	}
+	e.calling.Store(true)
+	token, err := e.sts.CreateConsoleToken(ctx, e.endpoint(), key, client,
+		exchange.TokenGrant{Code: givenCode(e.request), Verifier: proof(e.Page), Redirect: e.Page.Redirect})
+	e.hideCredentials(token.Credentials)
+	e.hideCodes(token.Refresh)
+	if err != nil {
+		return nil, err
+	}
+	if want := e.Page.ARN; want != "" && token.ARN != want {
+		return nil, fault.New(fault.Failed, "you signed in as %s, and %q is for %s; sign out in the browser, or pick the "+
+			"other session there", token.ARN, e.Source, want).WithHint("broker login %s", e.Source)
+	}
+	return e.storeNew(ctx, r, login{ARN: token.ARN, Client: exchange.Registration{ID: client}, Key: stored,
+		Refresh: token.Refresh, Access: token.Credentials})
+}
+
+// storeNew stores the tokens of a login that a person has just made. It keeps the registered clients.
+func (e *errand) storeNew(ctx context.Context, r ring, l login) (*answer, error) {
+	unlock, err := r.lock(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	old, err := e.loadForLogin(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	l.Kind, l.StartURL, l.URL, l.Offset = e.Page.Kind, e.Page.StartURL, e.endpoint().URL, e.sts.ServerOffset()
+	if l.Region == "" {
+		l.Region = e.endpoint().Region
+	}
+	l.belongs, l.Dismissed = old.belongs, old.Dismissed
+	if old.Kind == l.Kind && old.StartURL == l.StartURL && old.Region == l.Region && old.URL == l.URL {
+		l.Clients, l.Scopes = old.Clients, old.Scopes
+	}
+	if err := e.storeLogin(ctx, r, l); err != nil {
+		return nil, err
+	}
+	a := &answer{}
+	switch {
+	case l.Refresh.IsZero():
+		a.Until = l.Access.Expires
+	case l.Kind == profiles.ConsoleLogin:
+		a.Until = e.now(0).Add(longestSignIn).UTC().Truncate(time.Second)
+	}
+	if l.Kind == profiles.ConsoleLogin {
+		a.Identity = &vault.Identity{ARN: l.ARN, Account: accountOf(l.ARN)}
+	}
+	return a, nil
+}
+
+// accountOf returns the account of an ARN.
+func accountOf(arn string) string {
+	if parts := strings.SplitN(arn, ":", 6); len(parts) == 6 {
+		return parts[4]
+	}
+	return ""
+}
+
+// endLogin deletes the tokens of a login, and ends the session of a portal at AWS. What `aws sso login` has now is
+// not adopted any more. The tokens are deleted first, so that they are gone whatever AWS says.
+func (e *errand) endLogin(ctx context.Context, r ring) (*answer, error) {
+	if err := e.checkPage(); err != nil {
+		return nil, err
+	}
+	old, err := e.forgetTokens(ctx, r)
+	if err != nil || old.Kind != profiles.Portal {
+		return &answer{}, err
+	}
+	if err := e.endPortal(ctx, old); err != nil {
+		e.tell(fmt.Sprintf("the login of %s is deleted here, but AWS did not end the session of the portal: %s", e.Source,
+			scrub(err.Error(), e.hide)))
+	}
+	return &answer{}, nil
+}
+
+// forgetTokens deletes the tokens of the login, and returns the login with them.
+func (e *errand) forgetTokens(ctx context.Context, r ring) (old login, err error) {
+	unlock, err := r.lock(ctx)
+	if errors.Is(err, vault.ErrNotCreated) {
+		return login{}, nil
+	}
+	if err != nil {
+		return login{}, err
+	}
+	defer unlock()
+	if old, err = e.loadForLogin(ctx, r); err != nil {
+		return login{}, err
+	}
+	if e.Page.Kind == profiles.ConsoleLogin {
+		if err := r.remove(ctx, loginKey(e.Source)); err != nil && !errors.Is(err, errNoItem) {
+			return login{}, err
+		}
+		return old, nil
+	}
+	l := old.without()
+	if !e.fits(l) {
+		l = login{Kind: e.Page.Kind, StartURL: e.Page.StartURL, Region: e.endpoint().Region, URL: e.endpoint().URL,
+			belongs: old.belongs}
+	}
+	found, ok := e.findPortal(ctx)
+	if ok {
+		l.Dismissed = found.hash()
+	}
+	if old.Name == "" && !ok {
+		return old, nil // there is nothing to delete or to dismiss
+	}
+	return old, e.storeLogin(ctx, r, l)
+}
+
+// endPortal ends the session of a portal. AWS needs an access token for that, which may have to be refreshed.
+func (e *errand) endPortal(ctx context.Context, old login) error {
+	if !e.fits(old) {
+		return errors.New("it was of another portal")
+	}
+	e.calling.Store(true)
+	creds, ok := e.living(old, 0)
+	if !ok && !old.Refresh.IsZero() {
+		next, err := e.refresh(ctx, old)
+		if err != nil {
+			return err
+		}
+		creds, ok = next.Access, true
+	}
+	if !ok {
+		return nil // it has ended already
+	}
+	return e.sts.EndPortal(ctx, e.at(old), creds.SessionToken)
+}
+
+// refresh returns the login with new tokens. The caller stores them before it uses them.
+func (e *errand) refresh(ctx context.Context, l login) (login, error) {
+	grant := exchange.TokenGrant{Refresh: l.Refresh}
+	e.calling.Store(true)
+	if l.Kind == profiles.Portal {
+		token, err := e.sts.CreateToken(ctx, e.at(l), l.Client, grant)
+		e.hideToken(token)
+		if err != nil {
+			return l, err
+		}
+		l.took(token)
+	} else {
+		key, err := parsedKey(l.Key)
+		if err != nil {
+			return l, fault.New(fault.Keyring, "the login of %q cannot be used: %w", e.Source, err)
+		}
+		token, err := e.sts.CreateConsoleToken(ctx, e.at(l), key, l.Client.ID, grant)
+		e.hideCredentials(token.Credentials)
+		e.hideCodes(token.Refresh)
+		if err != nil {
+			return l, err
+		}
+		l.Access, l.Refresh = token.Credentials, token.Refresh
+		l.Access.Subject = l.ARN // the answer to a refresh does not say it
+	}
+	l.Offset = e.sts.ServerOffset()
+	return l, nil
+}
+
+// hideToken keeps tokens out of all messages.
+func (e *errand) hideToken(t exchange.Token) {
+	e.hideCodes(t.Access, t.Refresh)
+}
