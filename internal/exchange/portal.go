@@ -9,7 +9,8 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/sso"
-	"github.com/aws/aws-sdk-go-v2/service/sts/types"
+	"github.com/aws/aws-sdk-go-v2/service/sso/types"
+	ststypes "github.com/aws/aws-sdk-go-v2/service/sts/types"
 
 	"broker/internal/fault"
 	"broker/internal/lazyregexp"
@@ -44,33 +45,27 @@ type AssignedAccount struct {
 func (c *Client) AssignedAccounts(
 	ctx context.Context, e profiles.Endpoint, access secret.String,
 ) ([]AssignedAccount, error) {
-	var all []AssignedAccount
-	q := portalRequest("list the accounts of the portal", e, access)
-	err := c.pages(ctx, q, func(ctx context.Context, a *attempt, next *string) (*string, error) {
-		out, err := a.portal().ListAccounts(ctx, &sso.ListAccountsInput{AccessToken: aws.String(access.Reveal()),
-			MaxResults: aws.Int32(pageOfPortal), NextToken: next})
-		if err != nil {
-			return nil, err
-		}
-		if a.look != looksLikeJSON {
-			return nil, a.noAnswer()
-		}
-		for _, found := range out.AccountList {
+	return list(ctx, c, portalRequest("list the accounts of the portal", e, access), (*attempt).answersJSON,
+		func(ctx context.Context, a *attempt, token *string) (*sso.ListAccountsOutput, error) {
+			return a.portal().ListAccounts(ctx, &sso.ListAccountsInput{AccessToken: aws.String(access.Reveal()),
+				MaxResults: aws.Int32(pageOfPortal), NextToken: token})
+		},
+		func(out *sso.ListAccountsOutput) ([]types.AccountInfo, *string) {
+			return out.AccountList, out.NextToken
+		},
+		func(a *attempt, found types.AccountInfo) (AssignedAccount, error) {
 			id, name := aws.ToString(found.AccountId), aws.ToString(found.AccountName)
 			email := aws.ToString(found.EmailAddress)
 			switch {
 			case !accountSyntax.MatchString(id):
-				return nil, a.badField("accountId", id)
+				return AssignedAccount{}, a.badField("accountId", id)
 			case len(name) > maxAccountName || !utf8.ValidString(name):
-				return nil, a.badField("accountName", name)
+				return AssignedAccount{}, a.badField("accountName", name)
 			case len(email) > maxEmail || !utf8.ValidString(email):
-				return nil, a.badField("emailAddress", email)
+				return AssignedAccount{}, a.badField("emailAddress", email)
 			}
-			all = append(all, AssignedAccount{ID: id, Name: name, Email: email})
-		}
-		return out.NextToken, nil
-	})
-	return all, err
+			return AssignedAccount{ID: id, Name: name, Email: email}, nil
+		})
 }
 
 // AssignedRoles lists the names of the permission sets that a person has in an account, in AWS's order. Its faults
@@ -82,30 +77,22 @@ func (c *Client) AssignedRoles(
 	if !accountSyntax.MatchString(account) {
 		return nil, fault.New(fault.Config, "list the roles of the portal: account %q is not twelve digits", account)
 	}
-	var all []string
-	q := portalRequest("list the roles in account "+account, e, access)
-	err := c.pages(ctx, q, func(ctx context.Context, a *attempt, next *string) (*string, error) {
-		out, err := a.portal().ListAccountRoles(ctx, &sso.ListAccountRolesInput{AccessToken: aws.String(access.Reveal()),
-			AccountId: aws.String(account), MaxResults: aws.Int32(pageOfPortal), NextToken: next})
-		if err != nil {
-			return nil, err
-		}
-		if a.look != looksLikeJSON {
-			return nil, a.noAnswer()
-		}
-		for _, found := range out.RoleList {
+	return list(ctx, c, portalRequest("list the roles in account "+account, e, access), (*attempt).answersJSON,
+		func(ctx context.Context, a *attempt, token *string) (*sso.ListAccountRolesOutput, error) {
+			return a.portal().ListAccountRoles(ctx, &sso.ListAccountRolesInput{AccessToken: aws.String(access.Reveal()),
+				AccountId: aws.String(account), MaxResults: aws.Int32(pageOfPortal), NextToken: token})
+		},
+		func(out *sso.ListAccountRolesOutput) ([]types.RoleInfo, *string) { return out.RoleList, out.NextToken },
+		func(a *attempt, found types.RoleInfo) (string, error) {
 			id, name := aws.ToString(found.AccountId), aws.ToString(found.RoleName)
 			switch {
 			case id != account:
-				return nil, a.badField("accountId", id)
+				return "", a.badField("accountId", id)
 			case !roleNameSyntax.MatchString(name):
-				return nil, a.badField("roleName", name)
+				return "", a.badField("roleName", name)
 			}
-			all = append(all, name)
-		}
-		return out.NextToken, nil
-	})
-	return all, err
+			return name, nil
+		})
 }
 
 // EndPortal ends a session of the portal at AWS. Credentials of roles stay valid until they expire. A session that
@@ -159,9 +146,9 @@ func (c *Client) roleCredentials(
 		if err != nil {
 			return err
 		}
-		var answered *types.Credentials
+		var answered *ststypes.Credentials
 		if r := out.RoleCredentials; r != nil {
-			answered = &types.Credentials{AccessKeyId: r.AccessKeyId, SecretAccessKey: r.SecretAccessKey,
+			answered = &ststypes.Credentials{AccessKeyId: r.AccessKeyId, SecretAccessKey: r.SecretAccessKey,
 				SessionToken: r.SessionToken, Expiration: aws.Time(time.UnixMilli(r.Expiration))}
 		}
 		got, err = a.credentials(answered, maxRoleSession)
