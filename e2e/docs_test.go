@@ -44,6 +44,9 @@ func TestDocs(t *testing.T) {
 			must(t, os.MkdirAll(downloads, 0o755))
 			must(t, os.WriteFile(filepath.Join(downloads, "accessKeys.csv"), []byte(h.ok(t, "stssim", "--org", "demo", "--print-csv", "paul")), 0o600))
 			must(t, os.WriteFile(filepath.Join(h.home, "seed.txt"), []byte(h.ok(t, "stssim", "--org", "demo", "--print-seed", serial)), 0o600))
+			key := fmt.Sprintf(`{"AccessKey":{"UserName":"paul","AccessKeyId":%q,"Status":"Active","SecretAccessKey":%q}}`,
+				keyID, keySecret) // what `aws iam create-access-key` prints
+			must(t, os.WriteFile(filepath.Join(h.dir, "key.json"), []byte(key), 0o600))
 			switch page {
 			case "README.md": // setup finds the key in a file
 				must(t, h.write(h.awsConfig(), demoConfig))

@@ -409,7 +409,7 @@ func keepHints(test string, r result) {
 // standard are the commands that a hint may begin with, in addition to Broker's own.
 var standard = map[string]bool{"chmod": true, "env": true, "mv": true, "rm": true, "sleep": true, "df": true, "gnome-keyring-daemon": true,
 	"export": true, "unset": true, // part of every shell
-	"vi": true, // part of POSIX
+	"ls": true, "vi": true, // part of POSIX
 }
 
 // checkHints checks that every hint seen is a command line that can be typed, with flags that exist.

@@ -34,9 +34,10 @@ type listener struct {
 
 // listen handles one connection from its start to its end. It calls up once no event can be missed any more.
 func listen(ctx context.Context, on []string, lock func(reason string), up func()) error {
-	ctx, end := context.WithCancel(ctx)
+	// The connection lives until it is closed: see delaySleep.
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
-	conn, err := connect(ctx, end)
+	conn, err := connect(ctx, life, end)
 	if err != nil {
 		return fmt.Errorf("cannot connect to the system bus: %w", err)
 	}
@@ -82,7 +83,7 @@ func listen(ctx context.Context, on []string, lock func(reason string), up func(
 }
 
 // connect gives up after callTimeout, also if the bus is stopped or does not answer.
-func connect(ctx context.Context, end func()) (*dbus.Conn, error) {
+func connect(ctx, life context.Context, end func()) (*dbus.Conn, error) {
 	type result struct {
 		conn *dbus.Conn
 		err  error
@@ -91,7 +92,7 @@ func connect(ctx context.Context, end func()) (*dbus.Conn, error) {
 	timeout, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	go func() {
-		conn, err := dbus.ConnectSystemBus(dbus.WithContext(ctx), dbus.WithSignalHandler(dbus.NewSequentialSignalHandler()))
+		conn, err := dbus.ConnectSystemBus(dbus.WithContext(life), dbus.WithSignalHandler(dbus.NewSequentialSignalHandler()))
 		done <- result{conn, err}
 	}()
 	select {
@@ -141,11 +142,12 @@ func (l *listener) subscribe(ctx context.Context, on []string) error {
 	return l.conn.BusObject().CallWithContext(timeout, "org.freedesktop.DBus.GetNameOwner", 0, name).Store(&l.owner)
 }
 
-// delaySleep takes an inhibitor that delays sleep.
+// delaySleep takes an inhibitor that delays sleep. It waits for the answer even if ctx ends: nobody would close an
+// inhibitor that comes later.
 func (l *listener) delaySleep(ctx context.Context) error {
 	l.letSleep()
 	var fd dbus.UnixFD
-	call := l.call(ctx, managerPath, manager+".Inhibit", "sleep", "broker", "lock before sleep", "delay")
+	call := l.call(context.WithoutCancel(ctx), managerPath, manager+".Inhibit", "sleep", "broker", "lock before sleep", "delay")
 	if err := call.Store(&fd); err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -254,6 +255,24 @@ func TestSuspend(t *testing.T) {
 	w.end()
 	<-w.ended
 	until(t, "nothing is held at the end", func() bool { return m.inhibited() == 0 })
+}
+
+// TestEndAtInhibitor: an inhibitor that arrives at the moment of the end is released.
+func TestEndAtInhibitor(t *testing.T) {
+	m := newMachine(t)
+	m.startBus()
+	m.startLogind()
+	for range 30 {
+		w := watch(t, m, Suspend)
+		for m.inhibited() == 0 { // it arrives in this process before Watch has it
+			runtime.Gosched()
+		}
+		w.end()
+		<-w.ended
+		if m.inhibited() != 0 {
+			t.Fatal("it is still held")
+		}
+	}
 }
 
 // TestScreen: locks of the screens of our sessions are reported, however they were locked. Those of other users,
