@@ -36,7 +36,12 @@ func (i *importing) from(ctx context.Context, names []string, dryRun bool) error
 		return err
 	}
 	var keys []foreignKey
-	if i.tool.HasKeyrings() {
+	if !i.tool.HasKeys() {
+		if len(names) > 0 {
+			return fault.New(fault.Usage, "%s keeps no keys, so the import takes no names", i.tool).
+				WithHint("broker import --from %s --dry-run", i.tool)
+		}
+	} else if i.tool.HasKeyrings() {
 		keys, err = i.foreignKeys(ctx, names)
 	} else if dryRun {
 		keys, err = i.plainNames(names)
@@ -233,6 +238,14 @@ func (i *importing) translate(
 	if dryRun {
 		for _, key := range listed {
 			where.Keys = append(where.Keys, key.name)
+		}
+	}
+	if where.SettingsFile, err = i.tool.SettingsPath(); err != nil {
+		return false, err
+	}
+	if where.SettingsFile != "" {
+		if where.Settings, err = readFile(where.SettingsFile); err != nil {
+			return false, err
 		}
 	}
 	path := i.p.paths.Config
