@@ -103,7 +103,7 @@ func TestTranslatedIsResolved(t *testing.T) {
 		AWSVault: {"prod": {"admin"}, "dev": {"admin"}, "prod-process": {"admin"}, "home": {"own"}, "work": nil, "spaced": nil},
 		Granted: {"iam": nil, "iam2": nil, "role": {"admin"}, "devs/DevRole": nil, "scoped": nil, "half": nil, "native": nil,
 			"alias": nil},
-		AWSSSO: {"258234615182:AWSAdministratorAccess": nil, "another": nil, "short": nil, "no-instance": nil},
+		AWSSSO:   {"258234615182:AWSAdministratorAccess": nil, "another": nil, "short": nil, "no-instance": nil},
 		Awsume:   {"admin": {"admin"}, "user": nil, "ops": {"admin", "ops"}},
 		AWSRunas: {"one": {"one"}, "two": {"two"}, "far": {"jump", "far"}},
 		AWSMFA:   {"work": nil, "deploy": {"deploy"}},
