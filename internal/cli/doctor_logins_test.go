@@ -15,8 +15,8 @@ import (
 // TestCheckLogins: a login that is needed or ends soon, a file of `aws sso login`, and permission sets that are not linked.
 func TestCheckLogins(t *testing.T) {
 	dir := t.TempDir()
-	p := &program{paths: paths.Paths{AWS: dir, Config: filepath.Join(dir, "config"), Credentials: filepath.Join(dir, "credentials"),
-		Registry: filepath.Join(dir, "registry")}}
+	p := &program{paths: paths.Paths{AWS: dir, Config: filepath.Join(dir, "config"),
+		Credentials: filepath.Join(dir, "credentials"), Registry: filepath.Join(dir, "registry")}}
 	const session = "[sso-session my-sso]\nsso_start_url = https://my.awsapps.com/start\nsso_region = eu-west-1\n"
 	const set = "[profile dev]\nsso_session = my-sso\nsso_account_id = 444455556666\nsso_role_name = Admin\n"
 	// The hash of my-sso, as the AWS CLI computes it.

@@ -20,10 +20,10 @@ import (
 func (p *program) generateCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "generate",
-		Usage: "write a profile for each role in an account map, organization or portal",
+		Usage: "write a profile for each role of an account map or portal",
 		UsageText: "broker profiles generate --map accounts.ini --dry-run\n" +
 			"broker profiles generate --from-org mgmt\n" +
-			"broker profiles generate --from-sso my-sso --roles 'ReadOnly*'",
+			"broker profiles generate --from-sso my-sso",
 		Description: "Writes a marked block to the registry and to the AWS config. Only this block changes, and names that\n" +
 			"you use elsewhere are left alone. You see the change before it is written. With --from-org the roles are\n" +
 			"assumed from PROFILE, unless --source names another profile or source. With --from-sso you get a profile for\n" +

@@ -100,5 +100,5 @@ func (l patternList) match(texts ...string) bool {
 	})
 }
 
-// plain makes a text comparable. A * of path.Match does not match a slash, which is no border in the name of an account.
+// plain makes a text comparable. A * of path.Match does not match a slash, but names of accounts have slashes.
 func plain(text string) string { return strings.ToLower(strings.ReplaceAll(text, "/", "-")) }

@@ -95,8 +95,8 @@ func (d *Daemon) accounts(ctx context.Context, c call) error {
 	})
 }
 
-// assigned lists what the portal of a profile or session assigns to the person who is logged in. The access token is not
-// handed out: whoever has it gets every permission set of the person.
+// assigned lists what the portal of a profile or session assigns to the person who is logged in. The access token is
+// not handed out: it gives every permission set of the person.
 func (d *Daemon) assigned(ctx context.Context, c call) error {
 	var list []wire.Assignment
 	answer, err := d.Broker.Portal(ctx, d.request(c),

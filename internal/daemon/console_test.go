@@ -70,8 +70,8 @@ func TestAccounts(t *testing.T) {
 	}
 }
 
-// TestAssigned: a list of assignments that needs several lines arrives complete, in order, and without the access token.
-// A profile of another kind has no portal.
+// TestAssigned: a list of assignments that needs several lines arrives complete, in order, and without the access
+// token. A profile of another kind has no portal.
 func TestAssigned(t *testing.T) {
 	h := start(t)
 	l := connect(t, h.path)
@@ -100,7 +100,8 @@ func TestAssigned(t *testing.T) {
 		t.Errorf("the audit log ends with %+v", e[len(e)-1])
 	}
 	for profile, want := range map[string]fault.Kind{"dev": fault.Usage, "nobody": fault.NotFound} {
-		if resp := h.ask(t, wire.Request{Verb: wire.Assigned, Profile: profile}); !refusedAs(resp, want) || resp.Assigned != nil {
+		resp := h.ask(t, wire.Request{Verb: wire.Assigned, Profile: profile})
+		if !refusedAs(resp, want) || resp.Assigned != nil {
 			t.Errorf("%s: %+v", profile, resp)
 		}
 	}

@@ -151,7 +151,9 @@ func (a *aws) AllAccounts(ctx context.Context, with session.Credentials, e profi
 }
 
 // Assigned implements AWS. The names take the most space that names can take.
-func (a *aws) Assigned(_ context.Context, access secret.String, _ profiles.Endpoint) (list []wire.Assignment, err error) {
+func (a *aws) Assigned(_ context.Context, access secret.String, _ profiles.Endpoint) (
+	list []wire.Assignment, err error,
+) {
 	if access.Reveal() != accessToken {
 		return nil, fault.New(fault.ExpiredSession, "the portal does not accept the token")
 	}

@@ -402,7 +402,8 @@ func TestNothingLeavesOnceLocked(t *testing.T) {
 						got = leaks(raw(t, host, request(e)))
 					} else {
 						r := h.ask(t, handing[i%len(handing)])
-						got = r.Credential != nil || r.Endpoint != nil || r.Files != nil || r.SignIn != nil || r.Accounts != nil || r.Assigned != nil
+						got = r.Credential != nil || r.Endpoint != nil || r.Files != nil || r.SignIn != nil ||
+							r.Accounts != nil || r.Assigned != nil
 					}
 					if got && after {
 						t.Error("got something that was asked for once it was locked")

@@ -224,8 +224,8 @@ var processFlags = map[string]string{"-S": "sso", "--sso": "sso", "-a": "arn", "
 	"--account": "account", "-R": "role", "--role": "role", "-b": "", "--browser": "", "--config": "config", "-L": "",
 	"--level": "", "-u": "", "--url-action": "", "--threads": "", "-p": "profile", "--profile": "profile"}
 
-// parseProcess reads the words of a command such as `-u open -S "Default" process --arn ARN`. ok is false if they do not
-// name one account and one role, or name another config.
+// parseProcess reads the words of a command such as `-u open -S "Default" process --arn ARN`. ok is false if they do
+// not name one account and one role, or name another config.
 func parseProcess(words []string) (p process, ok bool) {
 	given, command := map[string]string{}, ""
 	for i := 0; i < len(words); i++ {

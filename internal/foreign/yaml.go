@@ -7,9 +7,9 @@ import (
 	"broker/internal/fault"
 )
 
-// This file reads what Broker needs of the config.yaml of aws-sso-cli. It is not a reader of YAML: it knows block mappings
-// of plain and quoted words, as docs/config.md of that tool shows them, and refuses what it does not know within
-// SSOConfig.
+// This file reads what Broker needs of the config.yaml of aws-sso-cli. It is not a reader of YAML: it knows block
+// mappings of plain and quoted words, as docs/config.md of that tool shows them, and refuses what it does not know
+// within SSOConfig.
 
 // instance is one SSO instance.
 type instance struct {

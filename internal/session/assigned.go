@@ -8,8 +8,8 @@ import (
 	"broker/internal/profiles"
 )
 
-// Portal calls use with the access token of a portal, for a list that the portal makes. The token stays in this process:
-// the answer has none. If the portal does not accept the token, Portal gets a new one and calls use once more.
+// Portal calls use with the access token of a portal, for a list that the portal makes. The token stays in this
+// process: the answer has none. If the portal does not accept the token, Portal gets a new one and calls use again.
 //
 // The request names a profile of the portal or its [sso-session]. The errors are those of Credentials and of use.
 func (b *Broker) Portal(

@@ -640,8 +640,8 @@ func TestTrustedProgram(t *testing.T) {
 	})
 }
 
-// TestPortalList: the access token goes to the function and not into the answer. A token that the portal does not accept
-// is renewed once, and a locked Broker calls nothing and returns nothing.
+// TestPortalList: the access token goes to the function and not into the answer. A token that the portal does not
+// accept is renewed once, and a locked Broker calls nothing and returns nothing.
 func TestPortalList(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, c := withCenter(t)
