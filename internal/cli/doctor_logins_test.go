@@ -12,7 +12,8 @@ import (
 	"broker/internal/wire"
 )
 
-// TestCheckLogins: a login that is needed or ends soon, a file of `aws sso login`, and permission sets that are not linked.
+// TestCheckLogins: a login that is needed or ends soon, a file of `aws sso login`, and permission sets that are not
+// linked.
 func TestCheckLogins(t *testing.T) {
 	dir := t.TempDir()
 	p := &program{paths: paths.Paths{AWS: dir, Config: filepath.Join(dir, "config"),

@@ -64,7 +64,11 @@ func (i *importing) from(ctx context.Context, names []string, dryRun bool) error
 	}
 	changed, configErr := i.translate(ctx, credentials, keys, dryRun)
 	if !dryRun && (changed || err == nil) && configErr == nil {
-		i.p.say("next: broker profiles link --all")
+		if i.tool.HasKeys() {
+			i.p.say("next: broker profiles link --all")
+		} else {
+			i.p.say("next: broker login")
+		}
 	}
 	if err == nil {
 		return configErr
@@ -244,7 +248,7 @@ func (i *importing) translate(
 		return false, err
 	}
 	if where.SettingsFile != "" {
-		if where.Settings, err = readFile(where.SettingsFile); err != nil {
+		if where.Settings, err = profiles.ReadFile(where.SettingsFile); err != nil {
 			return false, err
 		}
 	}
