@@ -56,7 +56,7 @@ func readInstances(file string, src []byte) (s settingsYAML, err error) {
 		}
 		inside := len(stack) > 0 && stack[0].key == "SSOConfig"
 		bad := fault.New(fault.Config, "%s:%d: Broker does not read this form of YAML within SSOConfig; "+
-			"write key: value, each in a line of its own", file, number)
+			"write key: value, each in a line of its own", file, number).WithHint("vi +%d %s", number, file)
 		key, value, ok := keyAndValue(text)
 		if !ok || strings.HasPrefix(text, "- ") || strings.HasPrefix(text, "\t") {
 			if inside && len(stack) < 3 || strings.HasPrefix(text, "SSOConfig:") {
