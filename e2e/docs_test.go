@@ -59,6 +59,10 @@ func TestDocs(t *testing.T) {
 				must(t, h.write(h.awsConfig(), demoConfig))
 				must(t, h.furnish(true))
 			}
+			self, err := os.Executable()
+			must(t, err)
+			must(t, os.WriteFile(filepath.Join(h.bin, "browser"), []byte("#!/bin/sh\nE2E_ROLE=browser E2E_OUT="+
+				filepath.Join(h.dir, "visited")+" exec "+self+` "$@"`+"\n"), 0o755))
 			hasAWS := awsOnPath(t, h)
 
 			commands := 0
@@ -88,6 +92,9 @@ func TestDocs(t *testing.T) {
 						typed += " && " + strings.Replace(seed, "security", strings.Fields(typed)[2], 1)
 					case strings.HasPrefix(typed, "broker remove "), strings.HasPrefix(typed, "broker profiles trust"):
 						typed += " --yes"
+					case typed == "broker login my-sso": // a person logs in there
+						must(t, h.sim.post("pages", `{"answer":"allow"}`))
+						typed = "DISPLAY=:4711 BROWSER=" + filepath.Join(h.bin, "browser") + " " + typed
 					case strings.HasPrefix(typed, "broker console "):
 						typed += " --print" // there is no browser here
 					}
@@ -194,7 +201,7 @@ func writeExample(t *testing.T, h *house, text string) {
 		must(t, h.write(filepath.Join(h.dir, "accounts.ini"), text))
 		return
 	}
-	if strings.HasPrefix(text, "[profile ") {
+	if strings.HasPrefix(text, "[profile ") || strings.HasPrefix(text, "[sso-session my-sso]") {
 		file = h.awsConfig()
 	}
 	old, _ := os.ReadFile(file)

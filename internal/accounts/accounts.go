@@ -243,6 +243,35 @@ func OfOrganization(profile, partition, region string, list []Listed) Map {
 	return m
 }
 
+// PortalTemplate is the default template for the names of profiles of IAM Identity Center.
+const PortalTemplate = "{account}-{role}"
+
+// Assigned is a permission set that a person has in an account, as the portal lists it.
+type Assigned struct{ ID, Name, Role string }
+
+// OfPortal returns the map of what the portal of a session assigns. The roles are the permission sets. Account names
+// become words as in OfOrganization. The list may have the roles of an account at several places.
+func OfPortal(session, partition, region string, list []Assigned) Map {
+	var listed []Listed
+	roles := map[string][]string{}
+	for _, a := range list {
+		if roles[a.ID] == nil {
+			listed = append(listed, Listed{a.ID, a.Name})
+		}
+		roles[a.ID] = append(roles[a.ID], a.Role)
+	}
+	m := OfOrganization(session, partition, region, listed)
+	m.Label, m.Source, m.Template = "sso-"+session, "", PortalTemplate
+	if !Word(session) || len(session) > 60 {
+		m.Label = "sso-" + toWord(session, "portal")
+	}
+	for i := range m.Accounts {
+		a := &m.Accounts[i]
+		a.Roles, a.origin = roles[a.ID], "the portal"
+	}
+	return m
+}
+
 // reader records the first error in a map.
 type reader struct {
 	file string

@@ -328,3 +328,33 @@ func TestRequiredMFA(t *testing.T) {
 		t.Errorf("%+v, %v", m, err)
 	}
 }
+
+// TestPortalNames: names of accounts are any text, and become words. Accounts of one name keep apart by their IDs. Two
+// profiles of one name are an error that names both.
+func TestPortalNames(t *testing.T) {
+	const a, b = "111122223333", "444455556666"
+	m := OfPortal("my-sso", "aws", "", []Assigned{{a, "Prod ]\n[profile x]\ncredential_process = evil", "Admin"},
+		{b, "\x1b[31m", "Admin"}, {a, "ignored", "Read"}})
+	list, err := m.Profiles(Naming{})
+	var names []string
+	for _, p := range list {
+		names = append(names, p.Name+" "+p.AccountID+" "+p.Role())
+	}
+	want := "prod-profile-x-credential_process-evil-Admin " + a + " Admin, prod-profile-x-credential_process-evil-Read " + a +
+		" Read, 31m-Admin " + b + " Admin"
+	if got := strings.Join(names, ", "); err != nil || got != want || m.Label != "sso-my-sso" {
+		t.Errorf("%s: %q, %v; want %q", m.Label, got, err, want)
+	}
+	same, err := OfPortal("my-sso", "aws", "", []Assigned{{a, "Prod", "Admin"}, {b, "prod!", "Admin"}}).Profiles(Naming{})
+	if err != nil || same[0].Name != "prod-"+a+"-Admin" || same[1].Name != "prod-"+b+"-Admin" {
+		t.Errorf("%+v, %v", same, err)
+	}
+	_, err = OfPortal("my-sso", "aws", "", []Assigned{{a, "a", "b-c"}, {b, "a-b", "c"}}).Profiles(Naming{})
+	if err == nil || !strings.Contains(err.Error(), `b-c of account "a" and c of account "a-b" would both be called a-b-c`) ||
+		!strings.Contains(err.Error(), "{id}") {
+		t.Errorf("one name for two: %v", err)
+	}
+	if m := OfPortal("https://demo.awsapps.com/start", "aws", "", nil); m.Label != "sso-https-demo-awsapps-com-start" {
+		t.Errorf("the label is %q", m.Label)
+	}
+}

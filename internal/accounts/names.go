@@ -97,8 +97,11 @@ func (m Map) Profiles(n Naming) ([]Profile, error) {
 			}
 			if other, taken := first[p.Name]; taken {
 				missing := "{account}"
-				if other.AccountID == p.AccountID {
+				switch {
+				case other.AccountID == p.AccountID:
 					missing = "{role}"
+				case t.has("account"):
+					missing = "{id}"
 				}
 				return nil, fault.New(fault.Usage, "%s of account %q and %s of account %q would both be called %s; a template with %s tells them apart",
 					other.Role(), other.Account, p.Role(), p.Account, p.Name, missing).

@@ -61,6 +61,20 @@ func (q awsCalls) AllAccounts(
 	return list, denied, err
 }
 
+// Assigned implements daemon.AWS.
+func (q awsCalls) Assigned(
+	ctx context.Context, access secret.String, endpoint profiles.Endpoint,
+) ([]wire.Assignment, error) {
+	client := exchange.New(exchange.Options{STSEndpoint: q.settings().STSEndpoint, Route: q.route})
+	defer client.Close()
+	found, err := client.Assigned(ctx, endpoint, access)
+	var list []wire.Assignment
+	for _, a := range found {
+		list = append(list, wire.Assignment(a))
+	}
+	return list, err
+}
+
 // Role implements daemon.AWS.
 func (q awsCalls) Role(
 	ctx context.Context, with session.Credentials, endpoint profiles.Endpoint, arn string,

@@ -162,6 +162,8 @@ func (p *program) completeValues(c *cli.Command, option string) {
 		p.completeSources(nil)
 	case option == "from-profile", option == "from-org":
 		p.completeNames(false)
+	case option == "from-sso":
+		p.completePortals()
 	case option == "from" && c.Name == "import":
 		values = strings.Split(foreign.Names(), ", ")
 	case option == "format" && c.Name != "export":
@@ -265,6 +267,19 @@ func (p *program) completePages() {
 	for _, source := range set.LoginSources() {
 		if _, err := set.Resolve(source.Name); err != nil {
 			p.complete(source.Name, "")
+		}
+	}
+}
+
+// completePortals prints the sessions of IAM Identity Center.
+func (p *program) completePortals() {
+	set, err := new(profiles.Store).Load(p.files())
+	if err != nil {
+		return
+	}
+	for _, source := range set.LoginSources() {
+		if source.Kind == profiles.Portal {
+			p.complete(source.Name, source.StartURL)
 		}
 	}
 }

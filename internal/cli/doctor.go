@@ -106,6 +106,7 @@ var checks = []struct {
 	{"keys", "no key is in shell history, startup files or .env files", needsNothing, (*examination).checkDeep},
 	{"profiles", "the profiles and sources in the registry can be used", needsProfiles, (*examination).checkProfiles},
 	{"profiles", "AWS tools ask this Broker for each linked profile", needsProfiles, (*examination).checkLinked},
+	{"profiles", "", needsProfiles, (*examination).checkLogins},
 	{"profiles", "AWS denied no role within the last day", needsNothing, (*examination).checkDenied},
 	{"keyring", "the keyring works", needsSettings, (*examination).checkKeyring},
 	{"daemon", "", needsNothing, (*examination).checkDaemon},

@@ -36,7 +36,12 @@ func (i *importing) from(ctx context.Context, names []string, dryRun bool) error
 		return err
 	}
 	var keys []foreignKey
-	if i.tool.HasKeyrings() {
+	if !i.tool.HasKeys() {
+		if len(names) > 0 {
+			return fault.New(fault.Usage, "%s keeps no keys, so the import takes no names", i.tool).
+				WithHint("broker import --from %s --dry-run", i.tool)
+		}
+	} else if i.tool.HasKeyrings() {
 		keys, err = i.foreignKeys(ctx, names)
 	} else if dryRun {
 		keys, err = i.plainNames(names)
@@ -59,7 +64,11 @@ func (i *importing) from(ctx context.Context, names []string, dryRun bool) error
 	}
 	changed, configErr := i.translate(ctx, credentials, keys, dryRun)
 	if !dryRun && (changed || err == nil) && configErr == nil {
-		i.p.say("next: broker profiles link --all")
+		if i.tool.HasKeys() {
+			i.p.say("next: broker profiles link --all")
+		} else {
+			i.p.say("next: broker login")
+		}
 	}
 	if err == nil {
 		return configErr
@@ -233,6 +242,14 @@ func (i *importing) translate(
 	if dryRun {
 		for _, key := range listed {
 			where.Keys = append(where.Keys, key.name)
+		}
+	}
+	if where.SettingsFile, err = i.tool.SettingsPath(); err != nil {
+		return false, err
+	}
+	if where.SettingsFile != "" {
+		if where.Settings, err = profiles.ReadFile(where.SettingsFile); err != nil {
+			return false, err
 		}
 	}
 	path := i.p.paths.Config

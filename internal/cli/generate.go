@@ -20,17 +20,24 @@ import (
 func (p *program) generateCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "generate",
-		Usage: "write a profile for each role in an account map",
+		Usage: "write a profile for each role of an account map or portal",
 		UsageText: "broker profiles generate --map accounts.ini --dry-run\n" +
-			"broker profiles generate --from-org mgmt",
+			"broker profiles generate --from-org mgmt\n" +
+			"broker profiles generate --from-sso my-sso",
 		Description: "Writes a marked block to the registry and to the AWS config. Only this block changes, and names that\n" +
 			"you use elsewhere are left alone. You see the change before it is written. With --from-org the roles are\n" +
-			"assumed from PROFILE, unless --source names another profile or source.",
+			"assumed from PROFILE, unless --source names another profile or source. With --from-sso you get a profile for\n" +
+			"each permission set that you have in an account; log in first.",
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "map", Usage: "read the account map `FILE`, such as accounts.ini"},
 			&cli.StringFlag{Name: "from-org", Usage: "use the accounts that AWS Organizations lists for `PROFILE`"},
+			&cli.StringFlag{Name: "from-sso", Usage: "use what IAM Identity Center assigns to you in `SESSION`, an [sso-session]"},
+			&cli.StringSliceFlag{Name: "accounts",
+				Usage: "with --from-sso: keep the accounts whose name or ID matches `PATTERN`, such as 'prod-*'; may be repeated"},
+			&cli.StringSliceFlag{Name: "roles",
+				Usage: "with --from-sso: keep the permission sets whose name matches `PATTERN`; may be repeated"},
 			&cli.StringFlag{Name: "region",
-				Usage: "with --from-org: give each profile the region `REGION` (default: the region of PROFILE)"},
+				Usage: "with --from-org and --from-sso: give each profile the region `REGION` (default: the region of PROFILE, or none)"},
 			&cli.StringFlag{Name: "product", Usage: "use `NAME` for {product} (default: the map's product)"},
 		}, generationFlags()...),
 		Action: func(c *cli.Context) error {
@@ -38,18 +45,30 @@ func (p *program) generateCommand() *cli.Command {
 				return err
 			}
 			g := generation{program: p, c: c}
-			file, org := c.String("map"), c.String("from-org")
+			file, org, portal := c.String("map"), c.String("from-org"), c.String("from-sso")
+			given := 0
+			for _, from := range []string{file, org, portal} {
+				if from != "" {
+					given++
+				}
+			}
 			switch {
-			case (file == "") == (org == ""):
-				return fault.New(fault.Usage, "generate needs either --map or --from-org").
+			case given != 1:
+				return fault.New(fault.Usage, "generate needs one of --map, --from-org and --from-sso").
 					WithHint("broker profiles generate --map accounts.ini")
 			case file != "" && c.IsSet("region"):
 				return fault.New(fault.Usage,
-					"--region needs --from-org; an account map names the region of each account").
+					"--region needs --from-org or --from-sso; an account map names the region of each account").
 					WithHint("broker profiles generate --map %s", file)
+			case portal == "" && (c.IsSet("accounts") || c.IsSet("roles")):
+				return fault.New(fault.Usage, "--accounts and --roles need --from-sso").
+					WithHint("broker profiles generate --from-sso SESSION")
 			case org != "":
 				g.again = fault.Hintf("broker profiles generate --from-org %s", org)
 				return g.fromOrganization(org)
+			case portal != "":
+				g.again = fault.Hintf("broker profiles generate --from-sso %s", portal)
+				return g.fromPortal(portal)
 			}
 			g.again = fault.Hintf("broker profiles generate --map %s", file)
 			src, err := accounts.ReadFile(file)
@@ -111,7 +130,8 @@ type generation struct {
 	again fault.Hint // the command to run again, for hints
 
 	set    *profiles.Set
-	source profiles.Chain // assumes the roles
+	source profiles.Chain  // assumes the roles; empty for a portal
+	portal profiles.Source // of --from-sso
 	label  string
 	left   []leftOut
 	files  [2]blockFile // registry, config
@@ -177,14 +197,8 @@ func (g *generation) fromOrganization(typed string) error {
 	}
 	of, _ := asks.Account()
 	region := cmp.Or(g.c.String("region"), asks.Region)
-	if region != "" {
-		if err := checkRegion(region); err != nil {
-			return fault.Of(err).WithHint("%s --region REGION", g.again)
-		}
-	}
-	if in := partition.OfRegion(region); in != "" && in != of {
-		return fault.New(fault.Usage, "the region %s is in %s, and the accounts are in %s", region, in, of).
-			WithHint("%s --region REGION", g.again)
+	if err := g.checkRegion(region, of); err != nil {
+		return err
 	}
 	m := accounts.OfOrganization(profile, of, region, list)
 	if byDefault {
@@ -199,6 +213,21 @@ func (g *generation) fromOrganization(typed string) error {
 		}
 	}
 	return g.run(m)
+}
+
+// checkRegion checks the region of all profiles, which may be empty, and that it is in the partition of the accounts.
+func (g *generation) checkRegion(region, of string) error {
+	if region == "" {
+		return nil
+	}
+	if err := checkRegion(region); err != nil {
+		return fault.Of(err).WithHint("%s --region REGION", g.again)
+	}
+	if in := partition.OfRegion(region); in != "" && in != of {
+		return fault.New(fault.Usage, "the region %s is in %s, and the accounts are in %s", region, in, of).
+			WithHint("%s --region REGION", g.again)
+	}
+	return nil
 }
 
 // open resolves the source that assumes the roles. If none is named and there is exactly one source, it is that
@@ -236,11 +265,12 @@ func (g *generation) user() string {
 // run writes the profiles of a map: plan, show, ask, write.
 func (g *generation) run(m accounts.Map) error {
 	g.label = m.Label
+	template := cmp.Or(g.c.String("template"), m.Template, accounts.DefaultTemplate)
 	for _, w := range []struct {
-		option fault.Hint
-		text   string
-	}{{"--user", g.user()}, {"--product", m.Product}} {
-		if w.text != "" && !accounts.Word(w.text) {
+		option     fault.Hint
+		word, text string
+	}{{"--user", "{user}", g.user()}, {"--product", "{product}", m.Product}} {
+		if w.text != "" && !accounts.Word(w.text) && strings.Contains(template, w.word) {
 			return fault.New(fault.Usage, "%.60q cannot be part of a name; use %s to set another", w.text, w.option).
 				WithHint("%s %s NAME", g.again, w.option)
 		}
@@ -289,7 +319,10 @@ func (g *generation) run(m accounts.Map) error {
 
 // read reads both files. It returns the names that the user has outside of the blocks, with the place of each.
 func (g *generation) read() (taken map[string]string, err error) {
-	taken = map[string]string{"default": "[default] is never written", g.source.Profile: "the roles are assumed from it"}
+	taken = map[string]string{"default": "[default] is never written"}
+	if g.source.Profile != "" {
+		taken[g.source.Profile] = "the roles are assumed from it"
+	}
 	inBlock := map[string]bool{}
 	for i, path := range []string{g.paths.Registry, g.paths.Config} {
 		f := blockFile{path: path}
@@ -351,7 +384,7 @@ func (g *generation) sections(want []accounts.Profile) error {
 	}
 	for _, w := range want {
 		wanted[w.Name] = true
-		own := []profiles.KeyValue{{Key: "role_arn", Value: w.RoleARN}, {Key: "source_profile", Value: g.source.Profile}}
+		own := g.definition(w)
 		for _, kv := range []profiles.KeyValue{
 			{Key: "region", Value: w.Region}, {Key: "external_id", Value: w.ExternalID}, {Key: "duration_seconds", Value: w.Duration}, {Key: "mfa_serial", Value: w.MFASerial},
 		} {
@@ -382,6 +415,26 @@ func (g *generation) sections(want []accounts.Profile) error {
 	}
 	return nil
 }
+
+// definition returns the keys of a profile that say whose session it is.
+func (g *generation) definition(w accounts.Profile) []profiles.KeyValue {
+	if g.portal.Name == "" {
+		return []profiles.KeyValue{{Key: "role_arn", Value: w.RoleARN}, {Key: "source_profile", Value: g.source.Profile}}
+	}
+	session := []profiles.KeyValue{{Key: "sso_session", Value: g.portal.Name}}
+	if g.portal.Name == g.portal.StartURL { // of profiles without an [sso-session]
+		session = []profiles.KeyValue{{Key: "sso_start_url", Value: g.portal.StartURL},
+			{Key: "sso_region", Value: g.portal.Endpoint.Region}}
+	}
+	return append(session, profiles.KeyValue{Key: keySSOAccount, Value: w.AccountID},
+		profiles.KeyValue{Key: keySSORole, Value: w.Role()})
+}
+
+// The keys that name the account and the permission set of a profile.
+const (
+	keySSOAccount = "sso_account_id"
+	keySSORole    = "sso_role_name"
+)
 
 // change is one line of the list of changes.
 type change struct {
@@ -436,13 +489,18 @@ func count(changes []change) string {
 func (g *generation) show(changes []change) error {
 	w := g.table()
 	for _, c := range changes {
-		var arn string
+		var account, role string
 		for _, kv := range c.section.Keys {
-			if kv.Key == "role_arn" {
-				arn = kv.Value
+			switch kv.Key {
+			case "role_arn":
+				account, role = partition.AccountOfARN(kv.Value), kv.Value[strings.LastIndexByte(kv.Value, '/')+1:]
+			case keySSOAccount:
+				account = kv.Value
+			case keySSORole:
+				role = kv.Value
 			}
 		}
-		w.row(c.mark+" "+c.section.Name, partition.AccountOfARN(arn), arn[strings.LastIndexByte(arn, '/')+1:])
+		w.row(c.mark+" "+c.section.Name, account, role)
 	}
 	if err := w.print(); err != nil {
 		return err

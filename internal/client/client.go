@@ -204,6 +204,7 @@ func (c Client) exchange(ctx context.Context, req wire.Request) (wire.Response, 
 		return wire.DecodeResponse(answer)
 	}
 	var accounts []wire.Account
+	var assigned []wire.Assignment
 	var answered *terminal // silent until it is closed
 	defer func() {
 		if answered != nil {
@@ -212,7 +213,7 @@ func (c Client) exchange(ctx context.Context, req wire.Request) (wire.Response, 
 	}()
 	resp, err := read()
 	for err == nil && (resp.Prompt != nil || resp.Notice != "" || resp.More) {
-		accounts = append(accounts, resp.Accounts...)
+		accounts, assigned = append(accounts, resp.Accounts...), append(assigned, resp.Assigned...)
 		if c.Shows != nil && !resp.More {
 			c.Shows()
 		}
@@ -226,7 +227,7 @@ func (c Client) exchange(ctx context.Context, req wire.Request) (wire.Response, 
 		tellTerminal(resp.Notice)
 		resp, err = read()
 	}
-	resp.Accounts = append(accounts, resp.Accounts...)
+	resp.Accounts, resp.Assigned = append(accounts, resp.Accounts...), append(assigned, resp.Assigned...)
 	return resp, err
 }
 

@@ -26,6 +26,8 @@ type AWS interface {
 	// why.
 	AllAccounts(ctx context.Context, with session.Credentials, endpoint profiles.Endpoint) (
 		list []wire.Account, denied, err error)
+	// Assigned lists what a portal assigns to the person whose access token this is.
+	Assigned(ctx context.Context, access secret.String, endpoint profiles.Endpoint) ([]wire.Assignment, error)
 	// Role returns what IAM says about a role: its longest session, and whether it accepts session tags. The session
 	// must be of the role's account.
 	Role(ctx context.Context, with session.Credentials, endpoint profiles.Endpoint, arn string) (
@@ -91,6 +93,26 @@ func (d *Daemon) accounts(ctx context.Context, c call) error {
 		}
 		return c.reply(wire.Response{Accounts: list, Warnings: warnings})
 	})
+}
+
+// assigned lists what the portal of a profile or session assigns to the person who is logged in. The access token is
+// not handed out: it gives every permission set of the person.
+func (d *Daemon) assigned(ctx context.Context, c call) error {
+	var list []wire.Assignment
+	answer, err := d.Broker.Portal(ctx, d.request(c),
+		func(ctx context.Context, access session.Credentials, endpoint profiles.Endpoint) (err error) {
+			list, err = d.AWS.Assigned(ctx, access.SessionToken, endpoint)
+			return err
+		})
+	event := "used"
+	if err != nil {
+		event = "refused"
+	}
+	d.record(event, "", c, answer, err)
+	if err != nil {
+		return err
+	}
+	return c.reply(wire.Response{Assigned: list})
 }
 
 // globalEndpoint returns the endpoint of a request's profile for a service that has one endpoint in each partition.

@@ -4,6 +4,7 @@ package daemon
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"broker/internal/fault"
@@ -66,5 +67,42 @@ func TestAccounts(t *testing.T) {
 	l.send(t, wire.Request{Verb: wire.Ping}) // the connection still works
 	if resp := l.read(t); resp.Err != nil {
 		t.Error(resp.Err)
+	}
+}
+
+// TestAssigned: a list of assignments that needs several lines arrives complete, in order, and without the access
+// token. A profile of another kind has no portal.
+func TestAssigned(t *testing.T) {
+	h := start(t)
+	l := connect(t, h.path)
+	l.send(t, wire.Request{Verb: wire.Assigned, Profile: "my-sso"})
+	n, lines := 0, 1
+	for ; ; lines++ {
+		resp := l.read(t)
+		line, err := wire.EncodeResponse(resp)
+		if err != nil || resp.Err != nil || resp.Credential != nil || strings.Contains(string(line), accessToken) {
+			t.Fatalf("%+v, %v", resp, err)
+		}
+		for _, a := range resp.Assigned {
+			if a.AccountID != fmt.Sprintf("%012d", n) || len(a.Account) != 250 || len(a.Role) != 64 {
+				t.Errorf("assignment %d is %+v", n, a)
+			}
+			n++
+		}
+		if !resp.More {
+			break
+		}
+	}
+	if n != organization || lines < 2 {
+		t.Errorf("%d assignments in %d lines, want %d", n, lines, organization)
+	}
+	if e := h.trail.all(); e[len(e)-1].Event != "used" || e[len(e)-1].Source != "my-sso" || e[len(e)-1].KeyID != "" {
+		t.Errorf("the audit log ends with %+v", e[len(e)-1])
+	}
+	for profile, want := range map[string]fault.Kind{"dev": fault.Usage, "nobody": fault.NotFound} {
+		resp := h.ask(t, wire.Request{Verb: wire.Assigned, Profile: profile})
+		if !refusedAs(resp, want) || resp.Assigned != nil {
+			t.Errorf("%s: %+v", profile, resp)
+		}
 	}
 }

@@ -320,18 +320,27 @@ func (d *Daemon) serve(ctx context.Context, conn net.Conn, peer grant.Caller) {
 }
 
 // accountsOfLine is how many accounts fit into a line: a name and a path have at most 1100 bytes, and JSON may take six
-// bytes for each.
-const accountsOfLine = 9
+// bytes for each. An assignment has the name of an account and that of a permission set.
+const (
+	accountsOfLine = 9
+	assignedOfLine = 30
+)
 
-// send writes one answer. An answer with many accounts takes several lines. An answer that does not fit is not
+// send writes one answer. An answer with a long list takes several lines. An answer that does not fit is not
 // written at all.
 func (d *Daemon) send(conn net.Conn, resp wire.Response) error {
 	var lines []byte
 	for more := true; more; {
 		part := resp
-		if more = len(resp.Accounts) > accountsOfLine; more {
+		switch more = true; {
+		case len(resp.Accounts) > accountsOfLine:
 			part = wire.Response{Accounts: resp.Accounts[:accountsOfLine], More: true}
 			resp.Accounts = resp.Accounts[accountsOfLine:]
+		case len(resp.Assigned) > assignedOfLine:
+			part = wire.Response{Assigned: resp.Assigned[:assignedOfLine], More: true}
+			resp.Assigned = resp.Assigned[assignedOfLine:]
+		default:
+			more = false
 		}
 		part.Version = d.Version
 		line, err := wire.EncodeResponse(part)

@@ -30,7 +30,7 @@ import (
 func refused(t *testing.T, what string, r wire.Response) {
 	t.Helper()
 	if !refusedAs(r, fault.Locked) || r.Credential != nil || r.Endpoint != nil || r.Files != nil || r.SignIn != nil ||
-		r.Accounts != nil ||
+		r.Accounts != nil || r.Assigned != nil ||
 		r.Status != nil {
 		t.Errorf("%s: %+v", what, r)
 	}
@@ -48,6 +48,7 @@ var giving = []wire.Request{
 	{Verb: wire.Login, Profile: "dev"},
 	{Verb: wire.Console, Profile: "dev"},
 	{Verb: wire.Accounts, Profile: "dev"},
+	{Verb: wire.Assigned, Profile: "my-sso"},
 }
 
 // handing returns the requests whose answer contains what they hand out.
@@ -401,7 +402,8 @@ func TestNothingLeavesOnceLocked(t *testing.T) {
 						got = leaks(raw(t, host, request(e)))
 					} else {
 						r := h.ask(t, handing[i%len(handing)])
-						got = r.Credential != nil || r.Endpoint != nil || r.Files != nil || r.SignIn != nil || r.Accounts != nil
+						got = r.Credential != nil || r.Endpoint != nil || r.Files != nil || r.SignIn != nil ||
+							r.Accounts != nil || r.Assigned != nil
 					}
 					if got && after {
 						t.Error("got something that was asked for once it was locked")
@@ -438,7 +440,8 @@ func TestNothingLeavesOnceLocked(t *testing.T) {
 // answer of AWS.
 func TestFetchOvertakenByLock(t *testing.T) {
 	for _, req := range giving {
-		if req.Verb == wire.Login || req.Role != nil && req.Role.Federate || req.Profile == "security" && req.Role == nil {
+		if req.Verb == wire.Login || req.Verb == wire.Assigned || req.Role != nil && req.Role.Federate ||
+			req.Profile == "security" && req.Role == nil {
 			continue // no AssumeRole call
 		}
 		t.Run(req.Verb, func(t *testing.T) {

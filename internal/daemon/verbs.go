@@ -36,6 +36,7 @@ var verbs = map[string]verb{
 
 	wire.Console:  {here, (*Daemon).signIn},
 	wire.Accounts: {here, (*Daemon).accounts},
+	wire.Assigned: {here, (*Daemon).assigned},
 	wire.Check:    {here, (*Daemon).check},
 
 	wire.Rotate: {here, (*Daemon).rotate},

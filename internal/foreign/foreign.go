@@ -23,9 +23,10 @@ const (
 	Awsume   Tool = "awsume"
 	AWSRunas Tool = "aws-runas"
 	AWSMFA   Tool = "aws-mfa"
+	AWSSSO   Tool = "aws-sso-cli"
 )
 
-var tools = []Tool{AWSVault, Granted, Awsume, AWSRunas, AWSMFA}
+var tools = []Tool{AWSVault, Granted, Awsume, AWSRunas, AWSMFA, AWSSSO}
 
 // Names returns the names of all tools, for people.
 func Names() string {
@@ -38,6 +39,40 @@ func Names() string {
 
 // Known reports whether there is such a tool.
 func (t Tool) Known() bool { return slices.Contains(tools, t) }
+
+// HasKeys reports whether the tool works with long-lived keys. The others know only IAM Identity Center.
+func (t Tool) HasKeys() bool { return t != AWSSSO }
+
+// program returns the name of the tool's program.
+func (t Tool) program() string {
+	if t == AWSSSO {
+		return "aws-sso"
+	}
+	return string(t)
+}
+
+// SettingsPath returns the tool's own settings file, according to our environment, or "" if the import reads none. The
+// names come from internal/config/config.go of github.com/synfinatic/aws-sso-cli.
+func (t Tool) SettingsPath() (string, error) {
+	if t != AWSSSO {
+		return "", nil
+	}
+	if path := os.Getenv("AWS_SSO_CONFIG"); path != "" {
+		return filepath.Abs(path)
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", fault.New(fault.Failed, "%w", err)
+	}
+	dir := filepath.Join(home, ".aws-sso")
+	if _, err := os.Stat(dir); err != nil {
+		dir = filepath.Join(home, ".config", "aws-sso")
+		if xdg := os.Getenv("XDG_CONFIG_HOME"); xdg != "" {
+			dir = filepath.Join(xdg, "aws-sso")
+		}
+	}
+	return filepath.Join(dir, "config.yaml"), nil
+}
 
 // HasKeyrings reports whether the tool stores keys in its own keyrings; the others leave them in the AWS files.
 func (t Tool) HasKeyrings() bool { return t == AWSVault || t == Granted }

@@ -44,6 +44,9 @@ type Elsewhere struct {
 	Credentials []byte   // of Files.Credentials; only aws-mfa keeps its settings there
 	Keys        []string // the names of existing and future sources
 	Credproc    string   // the program that replaces the tool's helper
+	// SettingsFile and Settings are the tool's own settings file, of tools for which SettingsPath returns one.
+	SettingsFile string
+	Settings     []byte
 }
 
 // Translate replaces keys that only the other tool reads by AWS's own keys, so that the profiles mean the same to
@@ -54,7 +57,8 @@ type Elsewhere struct {
 // The meaning of the keys comes from the sources and pages of the tools: vault/config.go and USAGE.md of
 // github.com/99designs/aws-vault, awsume/awsumepy/lib/profile.py of github.com/trek10inc/awsume,
 // docs/iam_config.md and docs/saml_client_config.md of github.com/mmmorris1975/aws-runas, awsmfa/__init__.py of
-// github.com/broamski/aws-mfa, pkg/cfaws and pkg/granted of github.com/common-fate/granted.
+// github.com/broamski/aws-mfa, pkg/cfaws and pkg/granted of github.com/common-fate/granted, docs/config.md and
+// cmd/aws-sso of github.com/synfinatic/aws-sso-cli.
 func Translate(from Elsewhere) (Translation, error) {
 	if !from.Tool.Known() {
 		return Translation{}, fault.New(fault.Usage, "there is no tool %q; it can be %s", from.Tool, Names())
@@ -63,8 +67,15 @@ func Translate(from Elsewhere) (Translation, error) {
 	if err := t.read(); err != nil {
 		return Translation{}, err
 	}
-	if from.Tool == AWSMFA {
+	switch from.Tool {
+	case AWSMFA:
 		t.longTerm()
+	case AWSSSO:
+		t.instances()
+	case Granted:
+		for _, name := range t.names { // before the helpers that name these profiles
+			t.grantedPortal(name)
+		}
 	}
 	for _, name := range t.names {
 		switch from.Tool {
@@ -75,8 +86,8 @@ func Translate(from Elsewhere) (Translation, error) {
 			t.leave(name, "counts in the registry only, as transitive_tags; add it there", "transitive_session_tags")
 		case Granted:
 			t.helper(name)
-			t.leave(name, "is for IAM Identity Center, which Broker does not support",
-				"granted_sso_start_url", "granted_sso_account_id")
+		case AWSSSO:
+			t.ssoHelper(name)
 		case Awsume:
 			if t.leave(name, "is for SAML, which Broker does not support", "principal_arn") {
 				continue
@@ -109,8 +120,13 @@ type translating struct {
 	lines map[string]int // lines of their headers
 	// parts are the sections of the config, so that an edit need not parse a large file again; at maps profiles to
 	// them.
-	parts  [][]byte
-	at     map[string]int
+	parts [][]byte
+	at    map[string]int
+
+	sessions map[string]portal // sections [sso-session NAME]
+	yaml     settingsYAML      // of aws-sso-cli
+	usable   []string          // its instances that have a session
+
 	result Translation
 	err    error // the first error
 }
@@ -126,6 +142,7 @@ func (t *translating) read() error {
 	if err != nil {
 		return err
 	}
+	t.portals(sections)
 	t.own, t.lines, t.at = map[string]map[string]foreignValue{}, map[string]int{}, map[string]int{}
 	from, twice := 0, false
 	for i, s := range sections {
@@ -416,9 +433,17 @@ func (t *translating) helper(name string) {
 	switch {
 	case of == "":
 		why = "names no profile that can be read"
-	case t.any([]string{name, of}, keySSOSession, keySSOStartURL, "granted_sso_start_url", keyWebIdentity,
-		"web_identity_token_process"):
-		why = "is for IAM Identity Center or web identity, which Broker does not support"
+	case t.any([]string{name, of}, keyWebIdentity, "web_identity_token_process"):
+		why = "is for web identity, which needs no helper"
+	case t.any([]string{name, of}, grantedKeys...):
+		return // the keys have been listed
+	case t.any([]string{name, of}, keySSOAccountID) && (hasRole || of != name && t.any([]string{name}, ssoKeys...)):
+		why = fmt.Sprintf("is for %q, but the profile has its own role or permission set", of)
+	case t.any([]string{of}, keySSOAccountID):
+		t.copy(name, of, slices.Concat(ssoKeys, []string{keyRegion})...)
+		t.remove(name, keyCredentialProcess)
+		t.changed(at.line, "profile %q now has the permission set of %q, without the credential_process of %s", name, of, t.Tool)
+		return
 	case !slices.Contains(t.Keys, t.root(of)):
 		// The tool still works for it; Broker would not.
 		why = fmt.Sprintf("is for %q, but no source is called %q", of, t.root(of))
@@ -465,7 +490,7 @@ func (t *translating) root(name string) string {
 // isTool reports whether a program is the tool.
 func (t *translating) isTool(program string) bool {
 	base := strings.TrimSuffix(path.Base(strings.ReplaceAll(program, `\`, "/")), ".exe")
-	return base == string(t.Tool)
+	return base == t.Tool.program()
 }
 
 // helperFlags are the flags of aws-vault and Granted that take the next word, from cli/exec.go, cli/export.go and

@@ -31,6 +31,10 @@ func elsewhere(t *testing.T, tool Tool) Elsewhere {
 	if from.Credentials, err = os.ReadFile("testdata/" + string(tool) + ".credentials"); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		t.Fatal(err)
 	}
+	from.SettingsFile = "config.yaml"
+	if from.Settings, err = os.ReadFile("testdata/" + string(tool) + ".yaml"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
 	return from
 }
 
@@ -97,7 +101,9 @@ func TestTranslatedIsResolved(t *testing.T) {
 	}
 	for tool, want := range map[Tool]map[string][]string{
 		AWSVault: {"prod": {"admin"}, "dev": {"admin"}, "prod-process": {"admin"}, "home": {"own"}, "work": nil, "spaced": nil},
-		Granted:  {"iam": nil, "iam2": nil, "role": {"admin"}},
+		Granted: {"iam": nil, "iam2": nil, "role": {"admin"}, "devs/DevRole": nil, "scoped": nil, "half": nil, "native": nil,
+			"alias": nil},
+		AWSSSO:   {"258234615182:AWSAdministratorAccess": nil, "another": nil, "short": nil, "no-instance": nil},
 		Awsume:   {"admin": {"admin"}, "user": nil, "ops": {"admin", "ops"}},
 		AWSRunas: {"one": {"one"}, "two": {"two"}, "far": {"jump", "far"}},
 		AWSMFA:   {"work": nil, "deploy": {"deploy"}},
@@ -273,5 +279,48 @@ func TestTranslateAnything(t *testing.T) {
 			}
 		}
 		translateTwice(t, src.String())
+	}
+}
+
+// TestReadInstances: the forms that docs/config.md of the tool shows are read, and other forms within SSOConfig are
+// refused with their line. No text makes it panic.
+func TestReadInstances(t *testing.T) {
+	const one = "SSOConfig:\n  a:\n    SSORegion: eu-west-1\n    StartUrl: https://a.awsapps.com/start\n"
+	for name, tt := range map[string]struct {
+		text string
+		want string // name, URL and region of each, or a part of the error
+	}{
+		"plain":             {one, "a https://a.awsapps.com/start eu-west-1"},
+		"document start":    {"---\n# mine\n" + one, "a https://a.awsapps.com/start eu-west-1"},
+		"quoted":            {"SSOConfig:\n  \"a b\":\n    StartUrl: \"https://a/start/#\" # c\n    SSORegion: 'eu-west-1'\n", "a b https://a/start/# eu-west-1"},
+		"a # of an address": {"SSOConfig:\n  a:\n    StartUrl: https://a/start/#\n", "a https://a/start/# "},
+		"CRLF":              {strings.ReplaceAll(one, "\n", "\r\n"), "a https://a.awsapps.com/start eu-west-1"},
+		"others":            {"Other:\n  b:\n    StartUrl: x\n" + one + "ListFields: [a, b]\nX: {a: b}\n", "a https://a.awsapps.com/start eu-west-1"},
+		"empty":             {"", ""},
+		"a flow mapping":    {"SSOConfig: {a: {StartUrl: x}}\n", "config.yaml:1: "},
+		"flow in it":        {"SSOConfig:\n  a: {StartUrl: x}\n", "config.yaml:2: "},
+		"an anchor":         {"SSOConfig:\n  a: &x\n    StartUrl: y\n", "config.yaml:2: "},
+		"an alias":          {"SSOConfig:\n  a:\n    <<: *x\n", "config.yaml:3: "},
+		"a list":            {"SSOConfig:\n  - a\n", "config.yaml:2: "},
+		"a block text":      {"SSOConfig:\n  a:\n    StartUrl: >\n      x\n", "config.yaml:3: "},
+	} {
+		s, err := readInstances("config.yaml", []byte(tt.text))
+		var got []string
+		for _, i := range s.all {
+			got = append(got, i.name+" "+i.startURL+" "+i.region)
+		}
+		if is := strings.Join(got, ", "); err == nil && is != tt.want || err != nil &&
+			(tt.want == "" || !strings.Contains(err.Error(), tt.want) || !fault.Is(err, fault.Config)) {
+			t.Errorf("%s: %q, %v; want %q", name, is, err, tt.want)
+		}
+	}
+	r := rand.New(rand.NewPCG(1, 2))
+	const alphabet = "SSOConfig:\n\t -\"'#{}[]&*a:\\\x00é"
+	for range 20000 {
+		text := []byte("SSOConfig:\n")
+		for range r.IntN(40) {
+			text = append(text, alphabet[r.IntN(len(alphabet))])
+		}
+		_, _ = readInstances("config.yaml", text)
 	}
 }

@@ -87,6 +87,34 @@ func scopesOf(s string) []string {
 	return slices.DeleteFunc(listOf(s), func(scope string) bool { return scope == "" })
 }
 
+// CheckPortal returns an error if these are not the start URL, region and scopes of a portal. The scopes may be empty.
+func CheckPortal(startURL, region, scopes string) error {
+	if err := checkStartURL(startURL); err != nil {
+		return fault.New(fault.Config, "the start URL %.100q %w", startURL, err)
+	}
+	if err := checkRegion(region); err != nil {
+		return fault.New(fault.Config, "the region %.100q %w", region, err)
+	}
+	if scopes == "" {
+		return nil
+	}
+	if err := checkScopes(scopes); err != nil {
+		return fault.New(fault.Config, "the scopes %.100q %w", scopes, err)
+	}
+	return nil
+}
+
+// CheckAssignment returns an error if these are not an account and the name of a permission set.
+func CheckAssignment(account, role string) error {
+	if err := checkAccountID(account); err != nil {
+		return fault.New(fault.Config, "the account %.100q %w", account, err)
+	}
+	if err := checkPermissionSet(role); err != nil {
+		return fault.New(fault.Config, "the role %.100q %w", role, err)
+	}
+	return nil
+}
+
 func checkTokenFile(s string) error {
 	switch {
 	case strings.HasPrefix(s, "~"):

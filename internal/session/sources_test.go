@@ -639,3 +639,55 @@ func TestTrustedProgram(t *testing.T) {
 		}
 	})
 }
+
+// TestPortalList: the access token goes to the function and not into the answer. A token that the portal does not
+// accept is renewed once, and a locked Broker calls nothing and returns nothing.
+func TestPortalList(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, c := withCenter(t)
+		defer w.end()
+		calls := 0
+		list := func(_ context.Context, with Credentials, e profiles.Endpoint) error {
+			calls++
+			if with.SessionToken.Reveal() != c.valid {
+				return fault.New(fault.ExpiredSession, "the portal does not accept the token")
+			}
+			if e.Region != portal.Endpoint.Region {
+				t.Errorf("the region is %q", e.Region)
+			}
+			return nil
+		}
+		req := Request{Profile: "my-sso", Files: w.files}
+		answer, err := w.Portal(t.Context(), req, list)
+		if err != nil || calls != 1 || answer.Source != "my-sso" || !answer.SessionToken.IsZero() {
+			t.Fatal(answer, err, calls)
+		}
+		c.mu.Lock()
+		c.valid = "another"
+		c.mu.Unlock()
+		if _, err := w.Portal(t.Context(), req, list); err != nil || calls != 3 || c.opened != 2 {
+			t.Errorf("%v after %d calls and %d refreshes", err, calls, c.opened)
+		}
+		again := func(ctx context.Context, with Credentials, e profiles.Endpoint) error {
+			calls++
+			return fault.New(fault.ExpiredSession, "never accepted")
+		}
+		if _, err := w.Portal(t.Context(), req, again); !fault.Is(err, fault.ExpiredSession) || calls != 5 {
+			t.Errorf("%v after %d calls", err, calls)
+		}
+		if _, err := w.Portal(t.Context(), Request{Profile: "dev", Files: w.files}, list); err == nil {
+			t.Error("a profile of an IAM user has a portal")
+		}
+		locks := func(context.Context, Credentials, profiles.Endpoint) error { w.Lock(); return nil }
+		calls = 0
+		for range 2 { // the lock comes during the first call
+			if _, err := w.Portal(t.Context(), req, locks); !fault.Is(err, fault.Locked) {
+				t.Errorf("locked: %v", err)
+			}
+			locks = list
+		}
+		if calls != 0 {
+			t.Error("a locked Broker asked the portal")
+		}
+	})
+}

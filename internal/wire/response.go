@@ -24,9 +24,10 @@ type Response struct {
 	SignIn     *SignIn      `json:"-"`                    // of Console
 	Page       *Page        `json:"-"`                    // of BeginLogin, and of FinishLogin while nobody has confirmed
 	Accounts   []Account    `json:"accounts,omitempty"`   // of Accounts
+	Assigned   []Assignment `json:"assigned,omitempty"`   // of Assigned
 	Lines      []string     `json:"lines,omitempty"`      // of Rotate: for people
 	KeyCreated time.Time    `json:"key_created,omitzero"` // of RotatePlan and RotateLook: when the key in use was made
-	More       bool         `json:"more,omitempty"`       // not the last line of the answer: more accounts follow
+	More       bool         `json:"more,omitempty"`       // not the last line of the answer: more of a list follows
 	Checked    *Checked     `json:"-"`                    // of Check
 	Route      *Route       `json:"-"`                    // of a failed call to AWS: the proxy and CAs that it used
 	Setup      *Setup       `json:"-"`                    // of a request with other paths: the paths of this daemon
@@ -115,6 +116,13 @@ type Account struct {
 	Management bool   `json:"management,omitempty"` // the organization's management account
 	State      string `json:"state,omitempty"`      // as AWS names it, such as ACTIVE
 	Path       string `json:"path,omitempty"`       // names of the organizational units, from the root on, if asked for
+}
+
+// Assignment is a permission set that a person has in an account.
+type Assignment struct {
+	AccountID string `json:"account_id"` // twelve digits
+	Account   string `json:"account"`    // its name: any text, at most 250 bytes
+	Role      string `json:"role"`       // the permission set, at most 64 bytes
 }
 
 // Checked is what AWS said about a role.

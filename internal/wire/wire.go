@@ -71,6 +71,12 @@
 //	← {"v":1,"more":true,"accounts":[{"id":"111122223333","name":"Paul's"}]}
 //	← {"v":1,"accounts":[{"id":"444455556666","name":"prod"}]}
 //
+// "assigned" lists the accounts and permission sets of the person who is logged in to a portal, in the same way. The
+// access token with which the daemon asks for them stays there.
+//
+//	→ {"v":1,"verb":"assigned","profile":"my-sso"}
+//	← {"v":1,"assigned":[{"account_id":"111122223333","account":"prod","role":"Admin"}]}
+//
 // "page" begins a login on a web page, and "visited" finishes it with the code that the page led back with. Without a
 // redirect, a person confirms a code on the page; until then the answer of "visited" is the page again, with the time
 // to wait. Neither returns a session or a token. The proof of a page is of no value without its code.
@@ -141,6 +147,7 @@ const (
 
 	Console  = "console"  // returns a sign-in to the console with the session of Profile
 	Accounts = "accounts" // lists the accounts of the organization, with the session of Profile
+	Assigned = "assigned" // lists what the portal of Profile assigns to the person who is logged in
 
 	Rotate = "rotate" // replaces the key of the source Profile, see Rotation
 	Check  = "check"  // says whether the Role of Profile can be assumed, with and without a code; returns no session

@@ -98,6 +98,8 @@ func TestResponseLines(t *testing.T) {
 			{ID: "444455556666", Name: "prod", State: "ACTIVE", Path: "Root/Prod"}}, More: true},
 			`{"v":1,"accounts":[{"id":"111122223333","name":"Paul's","management":true},` +
 				`{"id":"444455556666","name":"prod","state":"ACTIVE","path":"Root/Prod"}],"more":true}`},
+		{Response{Assigned: []Assignment{{"111122223333", "Paul's", "Admin"}}},
+			`{"v":1,"assigned":[{"account_id":"111122223333","account":"Paul's","role":"Admin"}]}`},
 		{Response{Checked: &Checked{WithoutMFA: &Refusal{"no"}, ExternalID: "ignored", MaxSeconds: 3600, Tags: "accepted"}},
 			`{"v":1,"checked":{"without_mfa":{"message":"no"},"external_id":"ignored","max_seconds":3600,"tags":"accepted"}}`},
 		{
