@@ -130,7 +130,7 @@ func (s *Set) build(name string) (Trust, error) {
 	}
 	c.Values = slices.Clip(r.values)
 	c.Warnings = r.warnings
-	t := Trust{Chain: c, Claims: slices.Concat(r.claims, src.claims)}
+	t := Trust{Chain: c, Claims: slices.Concat(r.claims, src.claims), Limits: r.limits}
 	if len(t.Claims) > 0 {
 		t.SHA256 = t.digest()
 	}

@@ -3,6 +3,7 @@
 package profiles
 
 import (
+	"cmp"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -276,6 +277,50 @@ func TestTrustCoversSources(t *testing.T) {
 		if !fault.Is(err, fault.NotConfirmed) {
 			t.Errorf("%q for %q: %v", to, from, err)
 		}
+	}
+}
+
+// TestTrustCoversLimits checks that a confirmation ends when an AWS file limits less than before.
+func TestTrustCoversLimits(t *testing.T) {
+	config := corpSession + corpAdmin + "confirm = always\nproduction = true\n" +
+		"[profile dev]\nrole_arn = " + account + "x\nsource_profile = admin\nread_only = true\n"
+	registry := ""
+	for _, name := range []string{"admin", "dev"} {
+		trust, err := placed(t, InOther, config, "", "").Trust(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		registry += "[trust " + name + "]\nsha256 = " + trust.SHA256 + "\n"
+	}
+	for _, tt := range []struct {
+		line, from, to string
+		ends           []string
+	}{
+		{"confirm = always\n", "", "", []string{"admin", "dev"}},
+		{"confirm = always\n", "always", "never", []string{"admin", "dev"}},
+		{"production = true\n", "", "", []string{"admin", "dev"}},
+		{"read_only = true\n", "", "", []string{"dev"}},
+		{"read_only = true\n", "true", "false", []string{"dev"}},
+	} {
+		line := strings.Replace(tt.line, cmp.Or(tt.from, tt.line), tt.to, 1)
+		set := placed(t, InOther, strings.Replace(config, tt.line, line, 1), "", registry)
+		for _, name := range []string{"admin", "dev"} {
+			_, err := set.Resolve(name)
+			if ended := fault.Is(err, fault.NotConfirmed); ended != slices.Contains(tt.ends, name) {
+				t.Errorf("%q to %q: %s: %v", tt.line, tt.to, name, err)
+			}
+		}
+	}
+	// What the registry limits, the person has written.
+	config += "[profile top]\nrole_arn = " + account + "y\nsource_profile = mid\n"
+	mid := "[profile mid]\nrole_arn = " + account + "x\nsource_profile = admin\n"
+	trust, err := placed(t, InOther, config, "", mid).Trust("top")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mid += "confirm = first\nread_only = true\n[trust top]\nsha256 = " + trust.SHA256 + "\n"
+	if chain, err := placed(t, InOther, config, "", mid).Resolve("top"); err != nil || chain.Guard.Confirm != Always {
+		t.Errorf("%+v, %v", chain.Guard, err)
 	}
 }
 
