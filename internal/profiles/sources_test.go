@@ -247,7 +247,8 @@ func TestTrustOfProgram(t *testing.T) {
 	if err := os.Symlink(helper, link); err != nil {
 		t.Fatal(err)
 	}
-	for path, want := range map[string]string{open: "is not safe to run", link: "leads to credproc"} {
+	for path, want := range map[string]string{open: "is not safe to run", "/bin/sh -e " + open: "is not safe to run",
+		link: "leads to credproc"} {
 		if _, err := load(t, "[profile p]\ncredential_process = "+path+"\n", "", "").Trust("p"); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", path, err)
 		}
