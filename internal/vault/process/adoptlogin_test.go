@@ -202,12 +202,13 @@ func TestAdoptPortalRefusesFiles(t *testing.T) {
 			must(t, os.Rename(path, path+".x"))
 			must(t, os.Symlink(path+".x", path))
 		},
-		"hard link":       func(t *testing.T, path string) { must(t, os.Link(path, path+".x")) },
-		"writable":        func(t *testing.T, path string) { must(t, os.Chmod(path, 0o622)) },
-		"directory":       func(t *testing.T, path string) { must(t, os.Remove(path)); must(t, os.Mkdir(path, 0o700)) },
-		"large":           func(t *testing.T, path string) { must(t, os.Truncate(path, maxForeignFile+1)) },
-		"not JSON":        func(t *testing.T, path string) { must(t, os.WriteFile(path, []byte(`SECRET`), 0o600)) },
-		"writable folder": func(t *testing.T, path string) { must(t, os.Chmod(filepath.Dir(path), 0o777)) },
+		"hard link":             func(t *testing.T, path string) { must(t, os.Link(path, path+".x")) },
+		"writable":              func(t *testing.T, path string) { must(t, os.Chmod(path, 0o622)) },
+		"directory":             func(t *testing.T, path string) { must(t, os.Remove(path)); must(t, os.Mkdir(path, 0o700)) },
+		"large":                 func(t *testing.T, path string) { must(t, os.Truncate(path, maxForeignFile+1)) },
+		"not JSON":              func(t *testing.T, path string) { must(t, os.WriteFile(path, []byte(`SECRET`), 0o600)) },
+		"writable folder":       func(t *testing.T, path string) { must(t, os.Chmod(filepath.Dir(path), 0o777)) },
+		"writable folder above": func(t *testing.T, path string) { must(t, os.Chmod(filepath.Dir(filepath.Dir(path)), 0o777)) },
 		"linked folder": func(t *testing.T, path string) {
 			dir := filepath.Dir(path)
 			must(t, os.Rename(dir, dir+".x"))
