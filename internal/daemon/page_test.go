@@ -47,9 +47,9 @@ func (l *logins) EndLogin(_ context.Context, s profiles.Source) error {
 	return nil
 }
 
-// TestLogoutOfTheClientsFiles: a login that only the AWS file of the client knows is ended, also by a daemon that has
+// TestLogoutOfOtherFiles: a login that only the AWS file of a request knows is ended, also by a daemon that has
 // not used it.
-func TestLogoutOfTheClientsFiles(t *testing.T) {
+func TestLogoutOfOtherFiles(t *testing.T) {
 	dir := t.TempDir()
 	const portal = "[sso-session my-sso]\nsso_start_url = https://my.awsapps.com/start\nsso_region = eu-west-1\n"
 	config := filepath.Join(dir, "config")

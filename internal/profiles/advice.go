@@ -53,6 +53,9 @@ func (s *Set) bypassed(name string) *Warning {
 		}
 	}
 	sections, r, g := s.guards(p), &reading{}, Guard{}
+	if session := p.aws.text(keySSOSession); session != "" {
+		sections = append(sections, s.sessionGuards(session)...)
+	}
 	r.guard(sections, &g)
 	readOnly := r.readOnly(name, sections, false)
 	what := "the guard and read_only"

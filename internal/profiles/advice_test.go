@@ -43,8 +43,8 @@ func TestAdviceOnBypassedGuards(t *testing.T) {
 	}
 }
 
-// TestAdviceOnGuardsOfOtherSources: AWS tools log in to Identity Center and to the console themselves, read the token of
-// a web identity, and run a program.
+// TestAdviceOnGuardsOfOtherSources: AWS tools log in to Identity Center and to the console themselves, read the token
+// of a web identity, and run a program.
 func TestAdviceOnGuardsOfOtherSources(t *testing.T) {
 	for what, keys := range map[string]string{
 		"a permission set": "sso_session = corp\nsso_account_id = 444455556666\nsso_role_name = Admin\n",
@@ -63,6 +63,10 @@ func TestAdviceOnGuardsOfOtherSources(t *testing.T) {
 				t.Errorf("%s with %q: %v", what, guard, list)
 			}
 		}
+	}
+	config := corpSession + "confirm = first\n" + corpAdmin
+	if list := load(t, config, "", "").Advice("admin"); len(list) != 1 {
+		t.Errorf("a guarded session: %v", list)
 	}
 	linked := "[profile dev]\ncredential_process = /usr/bin/credproc dev\n"
 	own := corpSession + strings.ReplaceAll(corpAdmin, "admin", "dev") + "confirm = always\n"

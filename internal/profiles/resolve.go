@@ -99,6 +99,9 @@ func (s *Set) build(name string) (Trust, error) {
 		}
 	}
 	c.Guard.add(src.Guard)
+	if src.Kind == Portal {
+		r.guard(s.sessionGuards(src.Name), &c.Guard)
+	}
 	if src.profile == "" {
 		section, _ := s.lookup(src.Name)
 		r.guard(s.guards(section), &c.Guard)

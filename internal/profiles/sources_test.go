@@ -281,6 +281,30 @@ func TestTrustCoversSources(t *testing.T) {
 	}
 }
 
+// TestGuardOfASession: the guard of an [sso-session] counts for all profiles that log in there, and for roles above
+// them, in each file.
+func TestGuardOfASession(t *testing.T) {
+	role := "[profile dev]\nrole_arn = " + account + "x\nsource_profile = admin\n"
+	for what, set := range map[string]*Set{
+		"config":         load(t, corpSession+"confirm = always\nproduction = true\n"+corpAdmin+role, "", ""),
+		"registry":       load(t, corpAdmin+role, "", corpSession+"confirm = always\nproduction = true\n"),
+		"both":           load(t, corpSession+"production = true\n"+corpAdmin+role, "", corpSession+"confirm = always\n"),
+		"another in own": load(t, corpSession+"confirm = always\nproduction = true\n"+corpAdmin+"confirm = never\n"+role, "", ""),
+		"profile in between": load(t, corpSession+"confirm = always\n"+corpAdmin+role+"production = true\n", "",
+			"[profile admin]\nsso_session = corp\nsso_account_id = 444455556666\nsso_role_name = Admin\nproduction = true\n"),
+	} {
+		for _, name := range []string{"admin", "dev"} {
+			if c, err := set.Resolve(name); err != nil || c.Guard != (Guard{Always, true}) {
+				t.Errorf("%s: %s: %+v, %v", what, name, c.Guard, err)
+			}
+		}
+	}
+	_, err := load(t, corpAdmin, "", corpSession+"confirm = x\n").Resolve("admin")
+	if !fault.Is(err, fault.Config) || !strings.Contains(err.Error(), "/registry:4: confirm") {
+		t.Error(err)
+	}
+}
+
 // TestTrustCoversLimits checks that a confirmation ends when an AWS file limits less than before.
 func TestTrustCoversLimits(t *testing.T) {
 	config := corpSession + corpAdmin + "confirm = always\nproduction = true\n" +
