@@ -302,6 +302,10 @@ func (b *Broker) FinishLogin(ctx context.Context, req Request, login Login, code
 	return plan.loginAnswer(until), nil
 }
 
+// Adopted forgets the sessions that were got with the login of a source: the vault took over the login that another
+// tool made, perhaps for another person. The login itself, which is being opened, stays.
+func (b *Broker) Adopted(source string) { b.cache.outdate(source) }
+
 // loginAnswer returns the answer for a login.
 func (p *Plan) loginAnswer(until time.Time) Answer {
 	return Answer{Credentials: Credentials{Expires: until}, Profile: p.Profile, Source: p.Source.Name,

@@ -497,6 +497,27 @@ func TestLogoutEndsTheLogin(t *testing.T) {
 	})
 }
 
+// TestAdoptedLoginDropsTheSessions: the login of another tool may be another person's, so the sessions that the login
+// before gave are not handed out any more.
+func TestAdoptedLoginDropsTheSessions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, c := withCenter(t)
+		defer w.end()
+		old, role, opened := w.get("sso-admin"), w.get("sso-role"), c.opened
+		w.Adopted("other")
+		if w.get("sso-admin").AccessKeyID != old.AccessKeyID {
+			t.Error("another source was adopted, and the session is gone")
+		}
+		w.Adopted("my-sso")
+		if w.get("sso-admin").AccessKeyID == old.AccessKeyID || w.get("sso-role").AccessKeyID == role.AccessKeyID {
+			t.Error("a session of the login before is still handed out")
+		}
+		if c.opened != opened {
+			t.Error("the login itself was dropped")
+		}
+	})
+}
+
 // slowLogins are logins whose FinishLogin waits.
 type slowLogins struct {
 	*center

@@ -114,6 +114,7 @@ func (e *errand) adoptPortal(ctx context.Context, r ring, l login) (login, bool)
 		e.tell("the login of aws sso login could not be stored in the keyring: " + scrub(err.Error(), e.hide))
 		return l, false
 	}
+	e.adopted = true
 	if next.Refresh.IsZero() {
 		e.tell("uses the login of aws sso login, which ends at " + clock(f.ExpiresAt))
 	} else {

@@ -60,6 +60,12 @@ func TestAdoptPortal(t *testing.T) {
 	for _, layout := range []string{"2006-01-02T15:04:05Z", "2006-01-02T15:04:05.000Z"} {
 		w := newPageWorld(t, profiles.Portal)
 		path := w.foreignFile(cacheOfSession, w.foreignToken(50*time.Minute, layout))
+		for _, adopts := range []bool{true, false} {
+			e := w.errand(vault.OpOpen)
+			if _, err := w.do(e); err != nil || e.adopted != adopts {
+				t.Errorf("adopted %v, %v; want %v", e.adopted, err, adopts)
+			}
+		}
 		before, _ := os.ReadFile(path)
 		info, _ := os.Stat(path)
 		w.wantToken("ACCESSTOKEN-theirs")
