@@ -105,6 +105,11 @@ func (p *program) daemon(ctx context.Context, background, replace bool) error {
 		log.Info("vault", "source", source, "notice", line)
 		broker.Tell(source, line)
 	}
+	caller.Adopted = func(source string) {
+		broker.Adopted(source)
+		_ = trail.Record(audit.Event{Event: "login", Source: source, Reason: "adopted from aws sso login",
+			UID: os.Getuid(), PID: os.Getpid()})
+	}
 	place, err := p.takePlace(ctx, started, activated, replace)
 	if err != nil {
 		return daemonError(p, err)

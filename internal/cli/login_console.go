@@ -5,6 +5,7 @@ import (
 	"os"
 	"time"
 
+	"broker/internal/audit"
 	"broker/internal/fault"
 	"broker/internal/profiles"
 	"broker/internal/secret"
@@ -73,10 +74,16 @@ func (p *program) firstConsoleLogin(ctx context.Context, set *profiles.Set, name
 			return err
 		})
 	}
+	if err := p.record(audit.Event{Event: "page", Profile: name, Source: name}); err != nil {
+		return err
+	}
 	if err := l.run(ctx); err != nil {
 		return err
 	}
 	if err := ring.keep(); err != nil {
+		return err
+	}
+	if err := p.record(audit.Event{Event: "login", Profile: name, Source: name, Message: who.ARN}); err != nil {
 		return err
 	}
 	err = p.editRegistry(func(src []byte) ([]byte, error) {

@@ -181,7 +181,7 @@ func (p *program) showTrust(
 		listener = max(listener, who)
 		row("  endpoint", where)
 	}
-	for _, v := range t.Claims {
+	for _, v := range slices.Concat(t.Claims, t.Limits) {
 		row("from "+v.Origin.String(), v.Key+" = "+v.Text)
 	}
 	return listener, w.print()

@@ -62,10 +62,10 @@ func TestAnotherUser(t *testing.T) {
 	if err := os.WriteFile(dir+"/stranger", self, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	ask := func(uid uint32) string {
+	ask := func(address string, uid uint32) string {
 		cmd := exec.Command(dir + "/stranger")
 		cmd.Dir = "/"
-		cmd.Env = []string{"CONSOLE_TEST_ADDRESS=" + r.URL()}
+		cmd.Env = []string{"CONSOLE_TEST_ADDRESS=" + address}
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
 		out, err := cmd.Output()
 		if err != nil {
@@ -73,14 +73,26 @@ func TestAnotherUser(t *testing.T) {
 		}
 		return string(out)
 	}
-	if answer := ask(65534); answer != "" {
+	if answer := ask(r.URL(), 65534); answer != "" {
 		t.Errorf("another user got %q", answer)
 	}
 	// The address still works once.
-	if answer := ask(0); !strings.HasPrefix(answer, "HTTP/1.1 302 ") {
+	if answer := ask(r.URL(), 0); !strings.HasPrefix(answer, "HTTP/1.1 302 ") {
 		t.Errorf("this user got %q", answer)
 	}
 	_ = r.listener.Close()
+
+	c, done := await(t)
+	address := c.URL() + "?code=theirs&state=" + ownState
+	if answer := ask(address, 65534); answer != "" {
+		t.Errorf("another user got %q", answer)
+	}
+	if answer := ask(strings.Replace(address, "theirs", "ours", 1), 0); !strings.HasPrefix(answer, "HTTP/1.1 200 ") {
+		t.Errorf("this user got %q", answer)
+	}
+	if v := <-done; v.code.Reveal() != "ours" || v.err != nil {
+		t.Errorf("the code of another user counted: %v", v.err)
+	}
 }
 
 func TestOurs(t *testing.T) {

@@ -21,6 +21,7 @@ import (
 // logins are logins whose answers are known beforehand.
 type logins struct {
 	began   []string // the redirects
+	ended   []string // the sources
 	answers []error  // of FinishLogin
 }
 
@@ -41,7 +42,50 @@ func (l *logins) FinishLogin(
 	return time.Time{}, err
 }
 
-func (l *logins) EndLogin(context.Context, profiles.Source) error { return nil }
+func (l *logins) EndLogin(_ context.Context, s profiles.Source) error {
+	l.ended = append(l.ended, s.Name+" "+s.StartURL)
+	return nil
+}
+
+// TestLogoutOfOtherFiles: a login that only the AWS file of a request knows is ended, also by a daemon that has
+// not used it.
+func TestLogoutOfOtherFiles(t *testing.T) {
+	dir := t.TempDir()
+	const portal = "[sso-session my-sso]\nsso_start_url = https://my.awsapps.com/start\nsso_region = eu-west-1\n"
+	config := filepath.Join(dir, "config")
+	if err := os.WriteFile(config, []byte(portal+"[profile admin]\nsso_session = my-sso\n"+
+		"sso_account_id = 111122223333\nsso_role_name = Admin\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	store := new(profiles.Store)
+	set, err := store.Load(profiles.Files{Config: config})
+	if err != nil {
+		t.Fatal(err)
+	}
+	trust, err := set.Trust("admin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := build(t, dir, registry+"\n[trust admin]\nsha256 = "+trust.SHA256+"\n")
+	pages := &logins{}
+	h.Broker = newBroker(t, h, pages)
+	h.run(t)
+	for _, name := range []string{"my-sso", ""} {
+		pages.ended = nil
+		if resp := h.ask(t, wire.Request{Verb: wire.Logout, Profile: name, AWSConfig: config}); resp.Err != nil {
+			t.Errorf("%+v", resp)
+		}
+		if got := strings.Join(pages.ended, ", "); got != "my-sso https://my.awsapps.com/start" {
+			t.Errorf("logout of %q ended %q", name, got)
+		}
+	}
+}
+
+// newBroker returns a Broker whose logins are known beforehand.
+func newBroker(t *testing.T, h *house, pages *logins) *session.Broker {
+	return session.New(t.Context(), session.Config{Profiles: h.Store, Vault: h.aws, Logins: pages, STS: h.aws,
+		Who: session.Who{User: "paul", Host: "host"}})
+}
 
 // TestLoginOnAPage: a client gets the page, and the page again while nobody has confirmed, with the time that AWS asks
 // for. The audit log has a line for the page and one for the login, without the code and the proof.
@@ -62,8 +106,7 @@ sso_region = eu-west-1
 		fault.New(fault.Denied, "declined"),
 		nil,
 	}}
-	h.Broker = session.New(t.Context(), session.Config{Profiles: h.Store, Vault: h.aws, Logins: pages, STS: h.aws,
-		Who: session.Who{User: "paul", Host: "host"}})
+	h.Broker = newBroker(t, h, pages)
 	h.run(t)
 	const redirect = "http://127.0.0.1:1/oauth/callback"
 	begin := wire.Request{Verb: wire.BeginLogin, Profile: "my-sso", Page: &wire.Page{Redirect: redirect}}

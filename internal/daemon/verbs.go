@@ -208,7 +208,7 @@ func (d *Daemon) loggedIn(c call, answer session.Answer) error {
 
 func (d *Daemon) logout(ctx context.Context, c call) error {
 	left := d.grants.Logout(c.req.Profile)
-	n, err := d.Broker.Logout(ctx, c.req.Profile, d.Files)
+	n, err := d.Broker.Logout(ctx, c.req.Profile, d.Files, d.request(c).Files)
 	err = errors.Join(err, left)
 	d.record("logout", "", c, session.Answer{Source: c.req.Profile}, err)
 	if err != nil {

@@ -70,7 +70,7 @@ func runProcess(ctx context.Context, key, command string, timeout time.Duration)
 	}
 	program, err := child.Find(words[0])
 	if err == nil {
-		if bad := system.TrustedProgram(program); bad != nil {
+		if bad := system.TrustedCommand(program, words[1:]); bad != nil {
 			return nil, failed, failed(fault.Config, bad, "%v", bad)
 		}
 	}

@@ -270,6 +270,23 @@ func TestProcessIsSplitAsTheSDKsDo(t *testing.T) {
 	}
 }
 
+// TestScriptOfOthers: a program does not run a script that another user can change.
+func TestScriptOfOthers(t *testing.T) {
+	path := script(t, "code", "echo 123456")
+	if code, err := FromProcess(t.Context(), "/bin/sh "+path); err != nil || code.Reveal() != "123456" {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(path, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	_, err := FromProcess(t.Context(), "/bin/sh "+path)
+	checkRefusal(t, err, fault.Config, "mfa_process sh: "+path+" can be written by others (mode 0777)")
+	_, err = CredentialProcess(t.Context(), "/bin/sh -e "+path)
+	if !fault.Is(err, fault.Config) || !strings.Contains(err.Error(), path) {
+		t.Error(err)
+	}
+}
+
 func TestProcessEnvironment(t *testing.T) {
 	t.Setenv("AWS_SECRET_ACCESS_KEY", told)
 	t.Setenv("AWS_PROFILE", "x")

@@ -30,18 +30,32 @@ func (s *Set) Advice(names ...string) (list []Warning) {
 	return slices.Compact(list)
 }
 
-// bypassed returns a warning for a guarded or read-only profile whose role AWS tools assume themselves, with the
-// credentials that they get for its source_profile. They do not ask Broker for the profile, so its guard cannot hold.
+// bypassed returns a warning for a guarded or read-only profile whose credentials AWS tools get themselves: with a role
+// that they assume with what they get for its source_profile, or with their own login. They do not ask Broker for the
+// profile, so its guard cannot hold.
 func (s *Set) bypassed(name string) *Warning {
 	p, _ := s.lookup(name)
-	at, ok := p.way(p.aws, wayRole)
-	if !ok {
-		return nil
-	}
-	if _, ok := s.WayOf(p.aws.text(keySourceProfile)); !ok {
-		return nil
+	at, do := Origin{}, "get its session"
+	if role, ok := p.way(p.aws, wayRole); ok {
+		if _, ok := s.WayOf(p.aws.text(keySourceProfile)); !ok {
+			return nil
+		}
+		at, do = role, "assume this role"
+	} else {
+		for _, w := range []way{wayWebIdentity, waySSO, wayLogin, wayProcess} {
+			if found, ok := p.way(p.aws, w); ok && at == (Origin{}) &&
+				(w != wayProcess || !isOurs(p.aws.text(keyCredentialProcess))) {
+				at = found
+			}
+		}
+		if at == (Origin{}) {
+			return nil
+		}
 	}
 	sections, r, g := s.guards(p), &reading{}, Guard{}
+	if session := p.aws.text(keySSOSession); session != "" {
+		sections = append(sections, s.sessionGuards(session)...)
+	}
 	r.guard(sections, &g)
 	readOnly := r.readOnly(name, sections, false)
 	what := "the guard and read_only"
@@ -53,8 +67,8 @@ func (s *Set) bypassed(name string) *Warning {
 	case g.IsZero():
 		what = "read_only"
 	}
-	return &Warning{at, what + " of " + name + " counts only if Broker is asked for it: AWS tools assume this role " +
-		"themselves, with all its rights, and nobody is asked; to end that: " + string(link(name))}
+	return &Warning{at, what + " of " + name + " counts only if Broker is asked for it: AWS tools " + do +
+		" themselves, with all its rights, and nobody is asked; to end that: " + string(link(name))}
 }
 
 // unread returns a warning for each key of a profile in an AWS file that counts in the registry only.

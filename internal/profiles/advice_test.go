@@ -43,6 +43,38 @@ func TestAdviceOnBypassedGuards(t *testing.T) {
 	}
 }
 
+// TestAdviceOnGuardsOfOtherSources: AWS tools log in to Identity Center and to the console themselves, read the token
+// of a web identity, and run a program.
+func TestAdviceOnGuardsOfOtherSources(t *testing.T) {
+	for what, keys := range map[string]string{
+		"a permission set": "sso_session = corp\nsso_account_id = 444455556666\nsso_role_name = Admin\n",
+		"a console login":  "login_session = " + consoleUser + "\nregion = eu-west-1\n",
+		"a web identity":   "web_identity_token_file = /token\nrole_arn = " + account + "x\n",
+		"a program":        "credential_process = /bin/other\n",
+	} {
+		config := corpSession + "[profile dev]\n" + keys
+		if list := load(t, config, "", "").Advice("dev"); len(list) > 0 {
+			t.Errorf("%s without a guard: %v", what, list)
+		}
+		for _, guard := range []string{"production = true\n", "confirm = always\n"} {
+			list := load(t, config+guard, "", "").Advice("dev")
+			if len(list) != 1 || list[0].Origin != (Origin{"/config", 5}) || !strings.Contains(list[0].Text,
+				"the guard of dev counts only if Broker is asked for it: AWS tools get its session themselves") {
+				t.Errorf("%s with %q: %v", what, guard, list)
+			}
+		}
+	}
+	config := corpSession + "confirm = first\n" + corpAdmin
+	if list := load(t, config, "", "").Advice("admin"); len(list) != 1 {
+		t.Errorf("a guarded session: %v", list)
+	}
+	linked := "[profile dev]\ncredential_process = /usr/bin/credproc dev\n"
+	own := corpSession + strings.ReplaceAll(corpAdmin, "admin", "dev") + "confirm = always\n"
+	if list := load(t, linked, "", own).Advice("dev"); len(list) > 0 {
+		t.Errorf("linked: %v", list)
+	}
+}
+
 // TestAdviceOnKeysOfTheRegistry: a key that counts in the registry only is reported in an AWS file.
 func TestAdviceOnKeysOfTheRegistry(t *testing.T) {
 	const role = "role_arn = " + account + "a\nsource_profile = security\n"

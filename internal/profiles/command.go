@@ -15,8 +15,8 @@ import (
 
 // AbsoluteCommand returns a command with its program as an absolute path, so that later changes of PATH do not
 // change what runs. It searches where the daemon searches: in the directories of the system and of package
-// managers, and in those of path in [settings]. It refuses a program that another user could change. The error
-// continues the words "the command" in a message.
+// managers, and in those of path in [settings]. It refuses a program that another user could change, and an argument
+// that is such a file. The error continues the words "the command" in a message.
 func (s *Set) AbsoluteCommand(command string) (string, error) {
 	if err := checkCommand(command); err != nil {
 		return "", err
@@ -40,7 +40,7 @@ func (s *Set) AbsoluteCommand(command string) (string, error) {
 		start := strings.Index(command, words[0])
 		command = command[:start] + program + command[start+len(words[0]):]
 	}
-	if err := system.TrustedProgram(program); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := system.TrustedCommand(program, words[1:]); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", fmt.Errorf("is not safe to run: %w", err)
 	}
 	return command, nil

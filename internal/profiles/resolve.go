@@ -99,6 +99,9 @@ func (s *Set) build(name string) (Trust, error) {
 		}
 	}
 	c.Guard.add(src.Guard)
+	if src.Kind == Portal {
+		r.guard(s.sessionGuards(src.Name), &c.Guard)
+	}
 	if src.profile == "" {
 		section, _ := s.lookup(src.Name)
 		r.guard(s.guards(section), &c.Guard)
@@ -130,7 +133,7 @@ func (s *Set) build(name string) (Trust, error) {
 	}
 	c.Values = slices.Clip(r.values)
 	c.Warnings = r.warnings
-	t := Trust{Chain: c, Claims: slices.Concat(r.claims, src.claims)}
+	t := Trust{Chain: c, Claims: slices.Concat(r.claims, src.claims), Limits: r.limits}
 	if len(t.Claims) > 0 {
 		t.SHA256 = t.digest()
 	}

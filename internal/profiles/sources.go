@@ -212,6 +212,18 @@ func (s *Set) ssoSession(name string) (v view) {
 	return v
 }
 
+// sessionGuards returns the sections [sso-session NAME] whose guards count: also those of the usual AWS files.
+func (s *Set) sessionGuards(name string) view {
+	list := s.ssoSession(name)
+	if s.usual == nil {
+		return list
+	}
+	if b := s.usual.block(configFile, SectionSSO, name); b != nil && b.origin.File != s.files.Config {
+		list = append(list, b)
+	}
+	return list
+}
+
 // portalOf reads the portal and the assignment of a profile.
 func (s *Set) portalOf(r *reading, p profile, src *registered) {
 	from, what := p.own, "profile "+p.name
@@ -271,7 +283,7 @@ func differing(p profile, session view) error {
 	for _, b := range session {
 		for _, theirs := range b.settings {
 			own, block := p.own.find(theirs.key)
-			if own == nil || own.value == theirs.value || theirs.key == keyBrowser {
+			if own == nil || own.value == theirs.value || !slices.Contains(ssoKeys, theirs.key) {
 				continue
 			}
 			return fault.New(fault.Config, "%s: %s of profile %q differs from the one of its sso-session at %s; remove one of them",

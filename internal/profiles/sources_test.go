@@ -3,6 +3,7 @@
 package profiles
 
 import (
+	"cmp"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -246,7 +247,8 @@ func TestTrustOfProgram(t *testing.T) {
 	if err := os.Symlink(helper, link); err != nil {
 		t.Fatal(err)
 	}
-	for path, want := range map[string]string{open: "is not safe to run", link: "leads to credproc"} {
+	for path, want := range map[string]string{open: "is not safe to run", "/bin/sh -e " + open: "is not safe to run",
+		link: "leads to credproc"} {
 		if _, err := load(t, "[profile p]\ncredential_process = "+path+"\n", "", "").Trust("p"); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", path, err)
 		}
@@ -276,6 +278,74 @@ func TestTrustCoversSources(t *testing.T) {
 		if !fault.Is(err, fault.NotConfirmed) {
 			t.Errorf("%q for %q: %v", to, from, err)
 		}
+	}
+}
+
+// TestGuardOfASession: the guard of an [sso-session] counts for all profiles that log in there, and for roles above
+// them, in each file.
+func TestGuardOfASession(t *testing.T) {
+	role := "[profile dev]\nrole_arn = " + account + "x\nsource_profile = admin\n"
+	for what, set := range map[string]*Set{
+		"config":         load(t, corpSession+"confirm = always\nproduction = true\n"+corpAdmin+role, "", ""),
+		"registry":       load(t, corpAdmin+role, "", corpSession+"confirm = always\nproduction = true\n"),
+		"both":           load(t, corpSession+"production = true\n"+corpAdmin+role, "", corpSession+"confirm = always\n"),
+		"another in own": load(t, corpSession+"confirm = always\nproduction = true\n"+corpAdmin+"confirm = never\n"+role, "", ""),
+		"profile in between": load(t, corpSession+"confirm = always\n"+corpAdmin+role+"production = true\n", "",
+			"[profile admin]\nsso_session = corp\nsso_account_id = 444455556666\nsso_role_name = Admin\nproduction = true\n"),
+	} {
+		for _, name := range []string{"admin", "dev"} {
+			if c, err := set.Resolve(name); err != nil || c.Guard != (Guard{Always, true}) {
+				t.Errorf("%s: %s: %+v, %v", what, name, c.Guard, err)
+			}
+		}
+	}
+	_, err := load(t, corpAdmin, "", corpSession+"confirm = x\n").Resolve("admin")
+	if !fault.Is(err, fault.Config) || !strings.Contains(err.Error(), "/registry:4: confirm") {
+		t.Error(err)
+	}
+}
+
+// TestTrustCoversLimits checks that a confirmation ends when an AWS file limits less than before.
+func TestTrustCoversLimits(t *testing.T) {
+	config := corpSession + corpAdmin + "confirm = always\nproduction = true\n" +
+		"[profile dev]\nrole_arn = " + account + "x\nsource_profile = admin\nread_only = true\n"
+	registry := ""
+	for _, name := range []string{"admin", "dev"} {
+		trust, err := placed(t, InOther, config, "", "").Trust(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		registry += "[trust " + name + "]\nsha256 = " + trust.SHA256 + "\n"
+	}
+	for _, tt := range []struct {
+		line, from, to string
+		ends           []string
+	}{
+		{"confirm = always\n", "", "", []string{"admin", "dev"}},
+		{"confirm = always\n", "always", "never", []string{"admin", "dev"}},
+		{"production = true\n", "", "", []string{"admin", "dev"}},
+		{"read_only = true\n", "", "", []string{"dev"}},
+		{"read_only = true\n", "true", "false", []string{"dev"}},
+	} {
+		line := strings.Replace(tt.line, cmp.Or(tt.from, tt.line), tt.to, 1)
+		set := placed(t, InOther, strings.Replace(config, tt.line, line, 1), "", registry)
+		for _, name := range []string{"admin", "dev"} {
+			_, err := set.Resolve(name)
+			if ended := fault.Is(err, fault.NotConfirmed); ended != slices.Contains(tt.ends, name) {
+				t.Errorf("%q to %q: %s: %v", tt.line, tt.to, name, err)
+			}
+		}
+	}
+	// What the registry limits, the person has written.
+	config += "[profile top]\nrole_arn = " + account + "y\nsource_profile = mid\n"
+	mid := "[profile mid]\nrole_arn = " + account + "x\nsource_profile = admin\n"
+	trust, err := placed(t, InOther, config, "", mid).Trust("top")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mid += "confirm = first\nread_only = true\n[trust top]\nsha256 = " + trust.SHA256 + "\n"
+	if chain, err := placed(t, InOther, config, "", mid).Resolve("top"); err != nil || chain.Guard.Confirm != Always {
+		t.Errorf("%+v, %v", chain.Guard, err)
 	}
 }
 

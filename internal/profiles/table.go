@@ -149,7 +149,7 @@ var registryKeys = map[string]map[string]string{
 		keySTSCompatible,
 		keyLoginSession,
 	),
-	SectionSSO:       set(keySSOStartURL, keySSORegion, keySSOScopes, keyBrowser),
+	SectionSSO:       set(keySSOStartURL, keySSORegion, keySSOScopes, keyConfirm, keyProduction, keyBrowser),
 	SectionSettings:  settingNames(),
 	SectionTrust:     set(keyTrustSum, keyTrustListener),
 	SectionDirectory: set(keyTrustSum),

@@ -30,7 +30,12 @@ type Trust struct {
 	SHA256 string  // hash in hex of all that is confirmed; lines and comments are not part of it
 	State  string
 	Origin Origin // the registry's section with the confirmation, or the zero Origin
+
+	Limits []Value // settings of AWS files that limit what the sessions may do, or who gets them
 }
+
+// limitKeys are the keys of Trust.Limits.
+var limitKeys = set(keyReadOnly, keyConfirm, keyProduction)
 
 // A provenance is where the sections of one file come from, for Decide.
 type provenance struct {
@@ -174,7 +179,8 @@ func checkListener(s string) error {
 
 // digest returns the hash of what a confirmation covers: the source, the account and the permission set, each role
 // with all that STS is asked and where, and the settings that need the confirmation with their files. It leaves out
-// choices between AWS's own hosts, except the region of a portal and of a console login.
+// choices between AWS's own hosts, except the region of a portal and of a console login. It has what an AWS file
+// limits, because without that the person would confirm more.
 func (t Trust) digest() string {
 	var b strings.Builder
 	field := func(words ...string) { fmt.Fprintf(&b, "%q\n", words) }
@@ -193,6 +199,9 @@ func (t Trust) digest() string {
 	}
 	for _, v := range t.Claims {
 		field("claim", v.Profile, v.Key, v.Text, v.Origin.File)
+	}
+	for _, v := range t.Limits {
+		field("limit", v.Profile, v.Key, v.Text, v.Origin.File)
 	}
 	return digest([]byte(b.String()))
 }

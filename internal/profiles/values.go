@@ -151,6 +151,7 @@ func ExpandHome(path string) string {
 type reading struct {
 	values   []Value
 	claims   []Value // values that take effect only once they are trusted
+	limits   []Value // as in Trust
 	warnings []Warning
 	err      error
 }
@@ -197,6 +198,9 @@ func (r *reading) decided(b *block, key string, s *setting, verdict Decision, ch
 	}
 	if verdict == OnceTrusted && !slices.Contains(r.claims, v) {
 		r.claims = append(r.claims, v)
+	}
+	if _, limits := limitKeys[key]; limits && b.from.place != InRegistry && !slices.Contains(r.limits, v) {
+		r.limits = append(r.limits, v)
 	}
 	return s.value
 }

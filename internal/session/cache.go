@@ -384,6 +384,17 @@ func (c *cache) drop(match func(*slot) bool) int {
 	return n
 }
 
+// outdate removes the sessions of a source but those of its first step. Flights go on.
+func (c *cache) outdate(source string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range c.slots {
+		if s.step > 0 && s.plan.Source.Name == source {
+			s.entry = nil
+		}
+	}
+}
+
 func (c *cache) deleteLocked(key Key, s *slot) {
 	if s.renewal != nil {
 		s.renewal.Stop()

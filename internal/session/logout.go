@@ -10,8 +10,9 @@ import (
 
 // Logout removes the sessions of a source, or of all sources of the files if source is empty. It returns how many
 // sessions this Broker held. It removes the sessions that the vault keeps too, and ends logins on a page at AWS. If
-// that fails, it returns the error, but this Broker holds none of those sessions any more.
-func (b *Broker) Logout(ctx context.Context, source string, files profiles.Files) (int, error) {
+// that fails, it returns the error, but this Broker holds none of those sessions any more. A login may be known only by
+// the files of the client that logged in. Where files differ about a source, the last ones count.
+func (b *Broker) Logout(ctx context.Context, source string, files ...profiles.Files) (int, error) {
 	// Count at the start and at the end, so that a fetch that overlaps with Logout notices.
 	b.logout.count(source)
 	kept := map[string]profiles.Source{}
@@ -25,13 +26,15 @@ func (b *Broker) Logout(ctx context.Context, source string, files profiles.Files
 	n := b.cache.drop(match)
 	b.tagAgain(source)
 	var failed error
-	all, err := b.sources(files)
-	if source == "" {
-		failed = err
-	}
-	for _, s := range all {
-		if source == "" || s.Name == source {
-			kept[s.Name] = s
+	for _, of := range files {
+		all, err := b.sources(of)
+		if source == "" && err != nil {
+			failed = err
+		}
+		for _, s := range all {
+			if source == "" || s.Name == source {
+				kept[s.Name] = s
+			}
 		}
 	}
 	if _, found := kept[source]; source != "" && !found {

@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"io"
 	"strings"
@@ -177,10 +178,33 @@ func readToken(path string) (secret.String, error) {
 	switch {
 	case token == "":
 		return secret.String{}, fault.New(fault.Config, "%s is empty", path)
-	case len(token) > longestToken || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }):
-		return secret.String{}, fault.New(fault.Config, "%s does not contain a token", path)
+	case !visible(token, longestToken) || !isJWT(token):
+		return secret.String{}, fault.New(fault.Config, "%s does not contain a token of OpenID Connect (a JWT)", path)
 	}
 	return secret.New(token), nil
+}
+
+// isJWT reports whether a text has the form of a signed JWT. A path to another secret, such as a password, must not
+// send it to AWS. https://www.rfc-editor.org/rfc/rfc7515#section-7.1
+func isJWT(text string) bool {
+	parts := strings.Split(text, ".")
+	if len(parts) != 3 {
+		return false
+	}
+	for _, part := range parts[:2] {
+		var object map[string]any
+		if b, err := base64.RawURLEncoding.DecodeString(part); err != nil || json.Unmarshal(b, &object) != nil {
+			return false
+		}
+	}
+	_, err := base64.RawURLEncoding.DecodeString(parts[2])
+	return err == nil && parts[2] != ""
+}
+
+// visible reports whether a text has visible ASCII characters only, and at most limit. Other characters could end a
+// line of a file or of a variable into which credentials are written.
+func visible(text string, limit int) bool {
+	return len(text) <= limit && !strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' })
 }
 
 // trustedProgram is the credential_process of another program, which the user trusted.
@@ -230,6 +254,10 @@ func parseProcess(out secret.String, now time.Time) (creds Credentials, problem 
 		return Credentials{}, "printed an invalid Expiration"
 	case !expires.After(now):
 		return Credentials{}, "printed credentials that have expired"
+	case expires.Sub(now) > longestSession+time.Hour: // their clock may be ahead
+		return Credentials{}, "printed an Expiration that is later than AWS ever allows"
+	case !visible(doc.AccessKeyId, 128) || !visible(doc.SecretAccessKey, 256) || !visible(doc.SessionToken, 16<<10):
+		return Credentials{}, "printed credentials with blanks or control characters, or that are too long"
 	}
 	return Credentials{AccessKeyID: doc.AccessKeyId, SecretAccessKey: secret.New(doc.SecretAccessKey),
 		SessionToken: secret.New(doc.SessionToken), Issued: now, Expires: expires}, ""
@@ -253,8 +281,17 @@ func (b *Broker) FinishLogin(ctx context.Context, req Request, login Login, code
 	if err != nil {
 		return Answer{}, err
 	}
+	before := b.logout.of(plan.Source.Name)
 	until, err := b.cfg.Logins.FinishLogin(ctx, plan.Source, login, code)
 	if err != nil {
+		return plan.loginAnswer(time.Time{}), err
+	}
+	if b.logout.of(plan.Source.Name) != before {
+		// The vault may have stored the login after Logout cleared the keyring.
+		if err = (pageLogin{b}).logout(context.WithoutCancel(ctx), plan.Source); err == nil {
+			err = fault.New(fault.LoginNeeded, "%q was logged out during the login", plan.Source.Name).
+				WithHint("broker login %s", plan.login())
+		}
 		return plan.loginAnswer(time.Time{}), err
 	}
 	b.cache.drop(func(s *slot) bool { return s.plan.Source.Name == plan.Source.Name })
@@ -264,6 +301,10 @@ func (b *Broker) FinishLogin(ctx context.Context, req Request, login Login, code
 	}
 	return plan.loginAnswer(until), nil
 }
+
+// Adopted forgets the sessions that were got with the login of a source: the vault took over the login that another
+// tool made, perhaps for another person. The login itself, which is being opened, stays.
+func (b *Broker) Adopted(source string) { b.cache.outdate(source) }
 
 // loginAnswer returns the answer for a login.
 func (p *Plan) loginAnswer(until time.Time) Answer {

@@ -497,6 +497,67 @@ func TestLogoutEndsTheLogin(t *testing.T) {
 	})
 }
 
+// TestAdoptedLoginDropsTheSessions: the login of another tool may be another person's, so the sessions that the login
+// before gave are not handed out any more.
+func TestAdoptedLoginDropsTheSessions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, c := withCenter(t)
+		defer w.end()
+		old, role, opened := w.get("sso-admin"), w.get("sso-role"), c.opened
+		w.Adopted("other")
+		if w.get("sso-admin").AccessKeyID != old.AccessKeyID {
+			t.Error("another source was adopted, and the session is gone")
+		}
+		w.Adopted("my-sso")
+		if w.get("sso-admin").AccessKeyID == old.AccessKeyID || w.get("sso-role").AccessKeyID == role.AccessKeyID {
+			t.Error("a session of the login before is still handed out")
+		}
+		if c.opened != opened {
+			t.Error("the login itself was dropped")
+		}
+	})
+}
+
+// slowLogins are logins whose FinishLogin waits.
+type slowLogins struct {
+	*center
+	asked, goOn chan struct{}
+}
+
+func (s *slowLogins) FinishLogin(
+	ctx context.Context, source profiles.Source, login Login, code secret.String,
+) (time.Time, error) {
+	close(s.asked)
+	<-s.goOn
+	return s.center.FinishLogin(ctx, source, login, code)
+}
+
+// TestLogoutDuringALogin: a login that AWS answers after a logout does not stay.
+func TestLogoutDuringALogin(t *testing.T) {
+	for _, source := range []string{"my-sso", ""} {
+		synctest.Test(t, func(t *testing.T) {
+			w, c := withCenter(t)
+			defer w.end()
+			slow := &slowLogins{c, make(chan struct{}), make(chan struct{})}
+			w.cfg.Logins = slow
+			done := make(chan error)
+			go func() {
+				_, err := w.FinishLogin(t.Context(), Request{Profile: "sso-admin", Files: w.files},
+					Login{Proof: secret.New("proof")}, secret.String{})
+				done <- err
+			}()
+			<-slow.asked
+			w.logout(source)
+			close(slow.goOn)
+			err := <-done
+			if !fault.Is(err, fault.LoginNeeded) || !strings.Contains(err.Error(), "logged out") || !c.dead {
+				t.Errorf("logout of %q: %v, dead %v", source, err, c.dead)
+			}
+			w.fail("sso-admin", fault.LoginNeeded)
+		})
+	}
+}
+
 // TestDeadLoginEndsSoon: once AWS renews a login no longer, people are told before its token ends, and can log in
 // before that.
 func TestDeadLoginEndsSoon(t *testing.T) {
@@ -539,7 +600,8 @@ func TestWebIdentityReadsTheFileEachTime(t *testing.T) {
 		f := &tokens{aws: w.aws, sent: &sent}
 		w.cfg.STS = f
 		w.fail("pod", fault.Config)
-		for _, token := range []string{"one\n", "two"} {
+		const one, two = "eyJ0eXAiOiJKV1QifQ.eyJzdWIiOiIxIn0.b25l", "eyJ0eXAiOiJKV1QifQ.eyJzdWIiOiIxIn0.dHdv"
+		for _, token := range []string{one + "\n", two} {
 			if err := os.WriteFile(file, []byte(token), 0o600); err != nil {
 				t.Fatal(err)
 			}
@@ -548,7 +610,7 @@ func TestWebIdentityReadsTheFileEachTime(t *testing.T) {
 			}
 			w.cache.drop(func(*slot) bool { return true })
 		}
-		if fmt.Sprint(sent) != "[one two]" {
+		if fmt.Sprint(sent) != "["+one+" "+two+"]" {
 			t.Errorf("sent %q", sent)
 		}
 		f.err = fault.New(fault.ExpiredSession, "ExpiredToken")
@@ -556,15 +618,17 @@ func TestWebIdentityReadsTheFileEachTime(t *testing.T) {
 			t.Errorf("an expired token: %v", err)
 		}
 		f.err = nil
-		for name, text := range map[string]string{"empty": " \n", "two words": "one two", "binary": "a\x00", "long": strings.Repeat("x", longestToken+1)} {
+		for name, text := range map[string]string{"empty": " \n", "two words": one + " " + two, "binary": one + "\x00",
+			"long": one + strings.Repeat("x", longestToken+1), "a password": "hush", "three parts": "hush.hush.hush",
+			"a setting": "//registry.example/:_authToken=hush", "an encrypted JWT": one + ".a.a", "no signature": one[:len(one)-4]} {
 			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := w.ask("pod"); !fault.Is(err, fault.Config) || strings.Contains(err.Error(), "one two") {
+			if _, err := w.ask("pod"); !fault.Is(err, fault.Config) || strings.Contains(err.Error(), "hush") || len(sent) != 3 {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
-		if err := os.WriteFile(file, []byte("mine"), 0o600); err != nil {
+		if err := os.WriteFile(file, []byte(one), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		if err := os.Chmod(file, 0o666); err != nil {
@@ -618,6 +682,11 @@ func TestTrustedProgram(t *testing.T) {
 			"a wrong end":      `{"Version":1,` + keys + `,"Expiration":"hush"}`,
 			"expired":          `{"Version":1,` + keys + `,"Expiration":"` + at(-time.Hour) + `"}`,
 			"no key":           `{"Version":1,"SessionToken":"hush","Expiration":"` + at(time.Hour) + `"}`,
+			"no end in sight":  `{"Version":1,` + keys + `,"Expiration":"9999-01-01T00:00:00Z"}`,
+			"another section":  `{"Version":1,` + strings.Replace(keys, "OTHER", `\n[profile x]\ncredential_process=hush`, 1) + `,"Expiration":"` + at(time.Hour) + `"}`,
+			"an escape":        `{"Version":1,` + strings.Replace(keys, "hush", `\u001b]0;hush\u0007`, 1) + `,"Expiration":"` + at(time.Hour) + `"}`,
+			"two lines":        `{"Version":1,` + strings.Replace(keys, `Token":"`, `Token":"hush\n`, 1) + `,"Expiration":"` + at(time.Hour) + `"}`,
+			"a huge token":     `{"Version":1,` + strings.Replace(keys, `Token":"`, `Token":"`+strings.Repeat("h", 16<<10), 1) + `,"Expiration":"` + at(time.Hour) + `"}`,
 		} {
 			out = text
 			time.Sleep(time.Minute)

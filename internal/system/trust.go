@@ -137,3 +137,23 @@ func TrustedProgram(path string) error {
 	}
 	return Trusted(filepath.Dir(path))
 }
+
+// TrustedCommand is TrustedProgram for a program, and Trusted for each argument that is the absolute path of a regular
+// file: it may be the script that the program runs.
+func TrustedCommand(program string, args []string) error {
+	if err := TrustedProgram(program); err != nil {
+		return err
+	}
+	for _, arg := range args {
+		if !filepath.IsAbs(arg) {
+			continue
+		}
+		if info, err := os.Stat(arg); err != nil || !info.Mode().IsRegular() {
+			continue
+		}
+		if err := Trusted(arg); err != nil {
+			return err
+		}
+	}
+	return nil
+}

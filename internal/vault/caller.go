@@ -82,6 +82,9 @@ type Caller struct {
 	// Notice, if not nil, is called with one line that says why a call for a source takes long, or what the call
 	// could not do besides its answer.
 	Notice func(source, line string)
+	// Adopted, if not nil, is called when a call took over the login that aws sso login made for a source. It may be
+	// another person's.
+	Adopted func(source string)
 
 	mu    sync.Mutex
 	opens secret.String // for the file keyring: its passphrase, or the key from an earlier answer
@@ -445,6 +448,9 @@ func (c *Caller) run(ctx context.Context, q *Request) (*Answer, error) {
 		c.opens = a.key()
 	}
 	c.mu.Unlock()
+	if a.Adopted && c.Adopted != nil {
+		c.Adopted(q.Source)
+	}
 	if a.Fault != nil {
 		return nil, a.Fault.Unpack()
 	}

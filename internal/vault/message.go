@@ -123,6 +123,8 @@ type Answer struct {
 	Device      *Device      `json:"device,omitempty"`
 	Page        *Page        `json:"page,omitempty"` // of OpBeginLogin
 	Until       time.Time    `json:"until,omitzero"` // of OpFinishLogin, see session.Logins
+	// Adopted means that OpOpen took over the login of aws sso login.
+	Adopted bool `json:"adopted,omitempty"`
 	// Key opens the file keyring from now on, in place of the passphrase. It is empty if the passphrase is still
 	// needed.
 	Key string `json:"key,omitempty"`

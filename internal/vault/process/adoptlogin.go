@@ -19,6 +19,7 @@ import (
 	"broker/internal/paths"
 	"broker/internal/profiles"
 	"broker/internal/record"
+	"broker/internal/system"
 )
 
 const (
@@ -28,8 +29,8 @@ const (
 	foreignPause = 200 * time.Millisecond
 )
 
-// readForeign reads a file of AWS's tools: a regular file of ours that others cannot write to. If it is missing, the
-// error is fs.ErrNotExist. Its errors repeat nothing of the file.
+// readForeign reads a file of AWS's tools: a regular file of ours that others cannot write to or replace. If it is
+// missing, the error is fs.ErrNotExist. Its errors repeat nothing of the file.
 func readForeign(ctx context.Context, path string, into any) error {
 	var err error
 	for try := range foreignTries {
@@ -39,6 +40,9 @@ func readForeign(ctx context.Context, path string, into any) error {
 				return err
 			case <-time.After(foreignPause):
 			}
+		}
+		if err = system.Trusted(path); err != nil {
+			return err
 		}
 		var text []byte
 		if text, err = record.Read(path, maxForeignFile, record.Guarded); err != nil {
@@ -110,6 +114,7 @@ func (e *errand) adoptPortal(ctx context.Context, r ring, l login) (login, bool)
 		e.tell("the login of aws sso login could not be stored in the keyring: " + scrub(err.Error(), e.hide))
 		return l, false
 	}
+	e.adopted = true
 	if next.Refresh.IsZero() {
 		e.tell("uses the login of aws sso login, which ends at " + clock(f.ExpiresAt))
 	} else {

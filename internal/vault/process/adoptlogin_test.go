@@ -60,6 +60,12 @@ func TestAdoptPortal(t *testing.T) {
 	for _, layout := range []string{"2006-01-02T15:04:05Z", "2006-01-02T15:04:05.000Z"} {
 		w := newPageWorld(t, profiles.Portal)
 		path := w.foreignFile(cacheOfSession, w.foreignToken(50*time.Minute, layout))
+		for _, adopts := range []bool{true, false} {
+			e := w.errand(vault.OpOpen)
+			if _, err := w.do(e); err != nil || e.adopted != adopts {
+				t.Errorf("adopted %v, %v; want %v", e.adopted, err, adopts)
+			}
+		}
 		before, _ := os.ReadFile(path)
 		info, _ := os.Stat(path)
 		w.wantToken("ACCESSTOKEN-theirs")
@@ -202,12 +208,13 @@ func TestAdoptPortalRefusesFiles(t *testing.T) {
 			must(t, os.Rename(path, path+".x"))
 			must(t, os.Symlink(path+".x", path))
 		},
-		"hard link":       func(t *testing.T, path string) { must(t, os.Link(path, path+".x")) },
-		"writable":        func(t *testing.T, path string) { must(t, os.Chmod(path, 0o622)) },
-		"directory":       func(t *testing.T, path string) { must(t, os.Remove(path)); must(t, os.Mkdir(path, 0o700)) },
-		"large":           func(t *testing.T, path string) { must(t, os.Truncate(path, maxForeignFile+1)) },
-		"not JSON":        func(t *testing.T, path string) { must(t, os.WriteFile(path, []byte(`SECRET`), 0o600)) },
-		"writable folder": func(t *testing.T, path string) { must(t, os.Chmod(filepath.Dir(path), 0o777)) },
+		"hard link":             func(t *testing.T, path string) { must(t, os.Link(path, path+".x")) },
+		"writable":              func(t *testing.T, path string) { must(t, os.Chmod(path, 0o622)) },
+		"directory":             func(t *testing.T, path string) { must(t, os.Remove(path)); must(t, os.Mkdir(path, 0o700)) },
+		"large":                 func(t *testing.T, path string) { must(t, os.Truncate(path, maxForeignFile+1)) },
+		"not JSON":              func(t *testing.T, path string) { must(t, os.WriteFile(path, []byte(`SECRET`), 0o600)) },
+		"writable folder":       func(t *testing.T, path string) { must(t, os.Chmod(filepath.Dir(path), 0o777)) },
+		"writable folder above": func(t *testing.T, path string) { must(t, os.Chmod(filepath.Dir(filepath.Dir(path)), 0o777)) },
 		"linked folder": func(t *testing.T, path string) {
 			dir := filepath.Dir(path)
 			must(t, os.Rename(dir, dir+".x"))

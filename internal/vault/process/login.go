@@ -401,8 +401,16 @@ func (e *errand) forgetTokens(ctx context.Context, r ring) (old login, err error
 		return login{}, err
 	}
 	defer unlock()
-	if old, err = e.loadForLogin(ctx, r); err != nil {
+	old, err = e.loadLogin(ctx, r)
+	damaged := errors.Is(err, errDamagedLogin)
+	if err != nil && !damaged && !errors.Is(err, errNoLogin) {
 		return login{}, err
+	}
+	if damaged { // its tokens may work, but AWS cannot be told without them
+		e.tell(fmt.Sprintf("%v; it is deleted here, but AWS did not end the session", err))
+		if err := r.remove(ctx, loginKey(e.Source)); err != nil && !errors.Is(err, errNoItem) {
+			return login{}, err
+		}
 	}
 	if e.Page.Kind == profiles.ConsoleLogin {
 		if err := r.remove(ctx, loginKey(e.Source)); err != nil && !errors.Is(err, errNoItem) {

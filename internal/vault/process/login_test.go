@@ -760,6 +760,27 @@ func TestEndLogin(t *testing.T) {
 	}
 }
 
+// TestEndDamagedLogin: what a program of another version stored does not outlast a logout.
+func TestEndDamagedLogin(t *testing.T) {
+	for _, kind := range []profiles.Kind{profiles.Portal, profiles.ConsoleLogin} {
+		for _, foreign := range []bool{false, true} {
+			w := newPageWorld(t, kind)
+			w.login()
+			items := w.ring.(*lossyRing).items
+			items[loginKey(w.name)] = []byte(strings.Replace(string(items[loginKey(w.name)]), `"version":1`, `"version":2`, 1))
+			if foreign {
+				w.foreignFile(cacheOfSession, w.foreignToken(50*time.Minute, time.RFC3339))
+			}
+			_, err := w.do(w.errand(vault.OpEndLogin))
+			must(t, err)
+			if strings.Contains(string(items[loginKey(w.name)]), "TOKEN") || !strings.Contains(w.told.String(), "did not end") {
+				t.Errorf("%s: stored %q, told %q", kind, items[loginKey(w.name)], w.told.String())
+			}
+			w.wantLogin()
+		}
+	}
+}
+
 // TestRemoveDeletesTheLogin: also a damaged one, and without a key of that name.
 func TestRemoveDeletesTheLogin(t *testing.T) {
 	for _, damage := range []bool{false, true} {

@@ -119,6 +119,32 @@ func testSimulatedLogins(t *testing.T, offsets ...time.Duration) {
 	}
 }
 
+// TestSimulatedAdoption: the caller is told of a login that was taken over, also if it could not be refreshed then.
+func TestSimulatedAdoption(t *testing.T) {
+	t.Setenv("BROKER_TEST_VAULT", "main")
+	t.Setenv("NO_PROXY", "*")
+	for _, left := range []time.Duration{50 * time.Minute, -time.Minute} {
+		w := newPageWorld(t, profiles.Portal)
+		_, endpoint := simulated(t, nil)
+		endpoint.URL, endpoint.Region = endpoint.URL+"/_region/eu-west-1", "eu-west-1"
+		w.foreignFile(cacheOfSession, w.foreignToken(left, time.RFC3339))
+		c := fileCaller(t)
+		var adopted []string
+		c.Adopted = func(source string) { adopted = append(adopted, source) }
+		source := profiles.Source{Name: w.name, Kind: profiles.Portal, StartURL: testStart, Endpoint: endpoint}
+		for range 2 {
+			call := session.Call{Operation: session.CreateToken, Endpoint: endpoint}
+			_, err := c.Open(t.Context(), source, call, secret.String{})
+			if left > 0 && err != nil || left < 0 && !fault.Is(err, fault.LoginNeeded) {
+				t.Errorf("%v left: %v", left, err)
+			}
+		}
+		if len(adopted) != 1 || adopted[0] != w.name {
+			t.Errorf("%v left: adopted %q", left, adopted)
+		}
+	}
+}
+
 // signInAs logs in to the console with a code that the page shows.
 func signInAs(t *testing.T, c *vault.Caller, source profiles.Source) (vault.Identity, time.Time, error) {
 	t.Helper()

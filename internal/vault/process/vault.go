@@ -119,6 +119,7 @@ type errand struct {
 	home    string      // home of the key that was read, see belongs
 	store   profiles.Store
 	file    *fileRing // our own file keyring, if the request uses it
+	adopted bool      // see vault.Answer
 }
 
 // answerTo runs the request within its deadline. The keyring library takes no context and may wait on a prompt
@@ -150,6 +151,7 @@ func answerTo(q *request, client func(*request) sts, notices io.Writer) *answer 
 		if e.file != nil {
 			a.Key = e.file.found.Reveal()
 		}
+		a.Adopted = e.adopted // also if it could not be refreshed then
 		a.OffsetMS, a.OffsetKnown = e.sts.ServerOffset().Milliseconds(), e.calling.Load()
 		done <- a
 	}()
