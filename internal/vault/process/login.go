@@ -206,9 +206,11 @@ func (e *errand) registration(ctx context.Context, r ring, client, refused strin
 	if err != nil {
 		return exchange.Registration{}, err
 	}
-	same := e.fits(l) && slices.Equal(l.Scopes, e.scopes())
-	reg, known := l.Clients[client]
-	if same && known && reg.ID != refused && reg.Expires.Sub(e.now(0)) > spareRegistration {
+	if l = e.fitting(l); l.Clients == nil || !slices.Equal(l.Scopes, e.scopes()) {
+		l.Clients, l.Scopes = map[string]exchange.Registration{}, e.scopes()
+	}
+	reg := l.Clients[client]
+	if reg.ID != refused && reg.Expires.Sub(e.now(0)) > spareRegistration {
 		return reg, nil
 	}
 	e.calling.Store(true)
@@ -216,14 +218,7 @@ func (e *errand) registration(ctx context.Context, r ring, client, refused strin
 	if err != nil {
 		return reg, err
 	}
-	if !e.fits(l) {
-		l = login{Kind: e.Page.Kind, StartURL: e.Page.StartURL, Region: e.endpoint().Region, URL: e.endpoint().URL,
-			Dismissed: l.Dismissed, belongs: l.belongs}
-	}
-	if !same || l.Clients == nil {
-		l.Clients = map[string]exchange.Registration{}
-	}
-	l.Clients[client], l.Scopes = reg, e.scopes()
+	l.Clients[client] = reg
 	return reg, e.storeLogin(ctx, r, l)
 }
 
@@ -347,7 +342,7 @@ func (e *errand) storeNew(ctx context.Context, r ring, l login) (*answer, error)
 		l.Region = e.endpoint().Region
 	}
 	l.belongs, l.Dismissed = old.belongs, old.Dismissed
-	if old.Kind == l.Kind && old.StartURL == l.StartURL && old.Region == l.Region && old.URL == l.URL {
+	if e.fits(old) {
 		l.Clients, l.Scopes = old.Clients, old.Scopes
 	}
 	if err := e.storeLogin(ctx, r, l); err != nil {
@@ -410,11 +405,7 @@ func (e *errand) forgetTokens(ctx context.Context, r ring) (old login, err error
 		}
 		return old, nil
 	}
-	l := old.without()
-	if !e.fits(l) {
-		l = login{Kind: e.Page.Kind, StartURL: e.Page.StartURL, Region: e.endpoint().Region, URL: e.endpoint().URL,
-			belongs: old.belongs}
-	}
+	l := e.fitting(old.without())
 	found, ok := e.findPortal(ctx)
 	if ok {
 		l.Dismissed = found.hash()
