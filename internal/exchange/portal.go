@@ -177,13 +177,7 @@ func (a *attempt) failureOfPortal(r refusedCall) *fault.Error {
 
 // portal returns the SDK's client of the portal for this one request; see location.options.
 func (a *attempt) portal() *sso.Client {
-	o := sso.Options{AppID: "broker", Region: a.to.region, Retryer: aws.NopRetryer{}, DisableClockSkewCorrection: true,
-		HTTPClient: a}
-	if a.to.url != "" {
-		o.BaseEndpoint = aws.String(a.to.url)
-	}
-	if a.to.fips {
-		o.EndpointOptions.UseFIPSEndpoint = aws.FIPSEndpointStateEnabled
-	}
-	return sso.New(o)
+	return sso.New(sso.Options{AppID: "broker", Region: a.to.region, BaseEndpoint: text(a.to.url),
+		EndpointOptions: sso.EndpointResolverOptions{UseFIPSEndpoint: a.to.fipsState()}, Retryer: aws.NopRetryer{},
+		DisableClockSkewCorrection: true, HTTPClient: a})
 }

@@ -83,13 +83,13 @@ func sessionKeys(with *vault.Credentials) exchange.Keys {
 
 // hideCredentials keeps the secrets of a session out of all messages.
 func (e *errand) hideCredentials(c session.Credentials) {
-	e.hide = append(e.hide, c.SecretAccessKey.Reveal(), c.SessionToken.Reveal())
+	e.hideSecrets(c.SecretAccessKey, c.SessionToken)
 }
 
-// hideCodes keeps codes out of all messages.
-func (e *errand) hideCodes(codes ...secret.String) {
-	for _, code := range codes {
-		e.hide = append(e.hide, code.Reveal())
+// hideSecrets keeps secrets out of all messages.
+func (e *errand) hideSecrets(secrets ...secret.String) {
+	for _, s := range secrets {
+		e.hide = append(e.hide, s.Reveal())
 	}
 }
 
