@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"broker/internal/fault"
@@ -80,7 +81,9 @@ func (e *errand) findPortal(ctx context.Context) (f *foreignPortal, ok bool) {
 			continue
 		}
 		e.hide = append(e.hide, f.secrets()...)
-		strange := func(s string) bool { return !printable(s, maxForeignFile) }
+		strange := func(s string) bool {
+			return strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' })
+		}
 		if !slices.ContainsFunc(append(f.secrets(), f.ClientID), strange) &&
 			profiles.StartURL(f.StartURL) == e.Page.StartURL && f.Region == e.endpoint().Region {
 			return f, true

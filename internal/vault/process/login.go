@@ -7,9 +7,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"net/url"
 	"slices"
-	"strings"
 	"time"
 
 	"broker/internal/exchange"
@@ -27,10 +25,6 @@ const (
 	// longestSignIn is how long the refresh tokens of a console login work at most.
 	// https://docs.aws.amazon.com/signin/latest/userguide/command-line-sign-in.html
 	longestSignIn = 12 * time.Hour
-
-	maxURL    = 2048
-	maxScopes = 20
-	maxScope  = 256
 )
 
 // checkPage refuses a request whose page cannot be of a source.
@@ -39,27 +33,7 @@ func (e *errand) checkPage() error {
 	if p == nil || !p.Kind.ByPage() {
 		return fault.New(fault.Internal, "the request to the vault has no page to log in on")
 	}
-	if p.Kind == profiles.ConsoleLogin {
-		if p.ARN != "" && !strings.HasPrefix(p.ARN, "arn:") || !printable(p.ARN, maxURL) {
-			return fault.New(fault.Config, "login_session of %q is not an ARN: %q", e.Source, p.ARN)
-		}
-		return nil
-	}
-	at, err := url.Parse(p.StartURL)
-	if err != nil || at.Scheme != "https" || at.Hostname() == "" || at.User != nil ||
-		!printable(p.StartURL, maxURL) {
-		return fault.New(fault.Config, "sso_start_url of %q is not an https URL: %q", e.Source, p.StartURL)
-	}
-	invalid := func(scope string) bool { return scope == "" || !printable(scope, maxScope) }
-	if len(p.Scopes) > maxScopes || slices.ContainsFunc(p.Scopes, invalid) {
-		return fault.New(fault.Config, "sso_registration_scopes of %q has too many scopes, or an invalid one", e.Source)
-	}
-	return nil
-}
-
-// printable reports whether a text has visible ASCII characters only, and at most limit.
-func printable(text string, limit int) bool {
-	return len(text) <= limit && !strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' })
+	return profiles.Source{Name: e.Source, Kind: p.Kind, StartURL: p.StartURL, Scopes: p.Scopes, ARN: p.ARN}.CheckLogin()
 }
 
 // endpoint returns the endpoint of the request.

@@ -443,7 +443,7 @@ func TestBeginLoginRefuses(t *testing.T) {
 		"no URL":         func(p *vault.Page) { p.StartURL = "" },
 		"user":           func(p *vault.Page) { p.StartURL = "https://x@my.awsapps.com/start" },
 		"new line":       func(p *vault.Page) { p.StartURL = testStart + "\n" },
-		"long":           func(p *vault.Page) { p.StartURL = testStart + strings.Repeat("x", maxURL) },
+		"long":           func(p *vault.Page) { p.StartURL = testStart + strings.Repeat("x", 2048) },
 		"scope":          func(p *vault.Page) { p.Scopes = []string{"a b"} },
 		"scopes":         func(p *vault.Page) { p.Scopes = make([]string, 21) },
 		"kind":           func(p *vault.Page) { p.Kind = profiles.WebIdentity },
