@@ -20,8 +20,8 @@ import (
 // ssoKeys are the keys of IAM Identity Center in a profile.
 var ssoKeys = []string{keySSOSession, keySSOStartURL, keySSORegion, keySSOScopes, keySSOAccountID, keySSORoleName}
 
-// AccountScope is the scope of a session whose section sets no sso_registration_scopes, as in the AWS CLI. Only a
-// login with a scope can be refreshed.
+// AccountScope is the scope of a login without sso_registration_scopes, as in the AWS CLI. AWS refreshes only a login
+// with a scope. https://docs.aws.amazon.com/singlesignon/latest/OIDCAPIReference/API_RegisterClient.html
 const AccountScope = "sso:account:access"
 
 var (
@@ -50,7 +50,7 @@ func (s Source) CheckLogin() error {
 		return nil
 	case s.Kind == ConsoleLogin:
 		key, value, err = keyLoginSession, s.ARN, checkConsoleARN(s.ARN)
-	case err == nil && len(s.Scopes) > 0:
+	case err == nil:
 		key, value = keySSOScopes, strings.Join(s.Scopes, ",")
 		err = checkScopes(value)
 	}
@@ -249,7 +249,7 @@ func (s *Set) portalOf(r *reading, p profile, src *registered) {
 	}
 	s.portal(r, from, what, src)
 	if !p.own.has(keySSOSession) {
-		src.Name, src.Scopes = src.StartURL, nil
+		src.Name, src.Scopes = src.StartURL, []string{AccountScope}
 	}
 	src.assignment = &Assignment{
 		Profile:   p.name,

@@ -27,7 +27,7 @@ func TestResolveOtherSources(t *testing.T) {
 	corp := Source{Name: "corp", Kind: Portal, StartURL: "https://corp.awsapps.com/start", Scopes: []string{AccountScope},
 		Endpoint: Endpoint{Region: "eu-west-1"}, Origin: Origin{"/config", 1}}
 	old := corp
-	old.Name, old.Scopes = "https://corp.awsapps.com/start", nil
+	old.Name = "https://corp.awsapps.com/start"
 	role := "[profile dev]\nrole_arn = " + account + "dev\nsource_profile = admin\n"
 	for _, tt := range []struct {
 		what                          string

@@ -64,14 +64,6 @@ func (e *errand) fits(l login) bool {
 	return p.ARN == "" || p.ARN == l.ARN
 }
 
-// scopes returns the scopes that a client is registered with.
-func (e *errand) scopes() []string {
-	if len(e.Page.Scopes) == 0 {
-		return []string{profiles.AccountScope}
-	}
-	return e.Page.Scopes
-}
-
 // flow returns the client of a redirect. It refuses all redirects but those that AWS accepts: of this machine, and for
 // the console the page of the region that shows the code.
 func (e *errand) flow(redirect string) (string, error) {
@@ -128,7 +120,7 @@ func (e *errand) beginLogin(ctx context.Context, r ring) (*answer, error) {
 	challenge := base64.RawURLEncoding.EncodeToString(sum[:])
 	p.State = rand.Text()
 	if p.Kind == profiles.Portal {
-		p.URL, err = e.sts.AuthorizeURL(e.endpoint(), reg, redirect, p.State, challenge, e.scopes())
+		p.URL, err = e.sts.AuthorizeURL(e.endpoint(), reg, redirect, p.State, challenge, e.Page.Scopes)
 	} else {
 		p.URL, err = e.sts.ConsoleAuthorizeURL(e.endpoint(), client, redirect, p.State, challenge)
 	}
@@ -164,15 +156,15 @@ func (e *errand) registration(ctx context.Context, r ring, client, refused strin
 	if err != nil {
 		return exchange.Registration{}, err
 	}
-	if l = e.fitting(l); l.Clients == nil || !slices.Equal(l.Scopes, e.scopes()) {
-		l.Clients, l.Scopes = map[string]exchange.Registration{}, e.scopes()
+	if l = e.fitting(l); l.Clients == nil || !slices.Equal(l.Scopes, e.Page.Scopes) {
+		l.Clients, l.Scopes = map[string]exchange.Registration{}, e.Page.Scopes
 	}
 	reg := l.Clients[client]
 	if reg.ID != refused && reg.Expires.Sub(e.now(0)) > spareRegistration {
 		return reg, nil
 	}
 	e.calling.Store(true)
-	reg, err = e.sts.RegisterClient(ctx, e.endpoint(), e.Page.StartURL, e.scopes(), client == byDevice)
+	reg, err = e.sts.RegisterClient(ctx, e.endpoint(), e.Page.StartURL, e.Page.Scopes, client == byDevice)
 	if err != nil {
 		return reg, err
 	}

@@ -221,7 +221,7 @@ const testStart = "https://my.awsapps.com/start"
 func newPageWorld(t *testing.T, kind profiles.Kind) *pageWorld {
 	w := &pageWorld{T: t, aws: newPageAWS(), ring: &lossyRing{items: map[string][]byte{}}, name: "my-sso",
 		at: profiles.Endpoint{Region: "eu-west-1"}, home: t.TempDir(), registry: homeRegistry()}
-	w.page = vault.Page{Kind: kind, StartURL: testStart}
+	w.page = vault.Page{Kind: kind, StartURL: testStart, Scopes: []string{profiles.AccountScope}}
 	if kind == profiles.ConsoleLogin {
 		w.page, w.name = vault.Page{Kind: kind, ARN: testARN}, "paul"
 	}
