@@ -612,7 +612,7 @@ func TestWebIdentity(t *testing.T) {
 	}{
 		"good":           {200, webAnswer("arn:aws:sts::444455556666:assumed-role/admin/paul"), "", ""},
 		"another role":   {200, webAnswer("arn:aws:sts::444455556666:assumed-role/other/paul"), fault.BadAnswer, "STS answered for"},
-		"expired":        {400, refusal("ExpiredTokenException", "late"), fault.Denied, "the web identity token has expired"},
+		"expired":        {400, refusal("ExpiredTokenException", "late"), fault.ExpiredSession, "has expired: late"},
 		"not accepted":   {400, refusal("InvalidIdentityToken", "no"), fault.Denied, "does not accept the web identity token: no"},
 		"rejected":       {403, refusal("IDPRejectedClaim", "no"), fault.Denied, "does not accept the web identity token: no"},
 		"no access":      {403, refusal("AccessDenied", "Not authorized"), fault.Denied, "AWS denied it: Not authorized"},

@@ -338,7 +338,7 @@ func (a *attempt) failureOfOIDC(g TokenGrant, r refusedCall) *fault.Error {
 	case name == "invalid_client", name == "unauthorized_client":
 		return a.fault(fault.LoginNeeded, ErrBadRegistration, "AWS does not accept the registration of Broker: %s", words)
 	case name == "invalid_request_region" && regionSyntax.MatchString(r.region) && len(r.region) <= maxRegion:
-		return a.fault(fault.Config, nil, "the portal is in region %s, correct sso_region (it is %s)", r.region, a.to.region)
+		return a.fault(fault.Config, nil, "the portal is in region %s, but sso_region is %s", r.region, a.to.region)
 	case name == "invalid_request" && refresh:
 		// The service also answers this to a refresh token of another region.
 		return a.fault(fault.LoginNeeded, nil,
