@@ -63,8 +63,8 @@ func (s Source) CheckLogin() error {
 // checkStartURL accepts the address of a portal, with its own domain or not.
 func checkStartURL(s string) error {
 	u, err := url.Parse(StartURL(s))
-	if len(s) > 2048 || !urlText.MatchString(s) || err != nil || u.Scheme != "https" || u.Hostname() == "" || u.User != nil ||
-		u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || strings.Contains(u.Host, "%") {
+	if len(s) > 2048 || !urlText.MatchString(s) || err != nil || u.Scheme != "https" || u.Hostname() == "" ||
+		u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || strings.Contains(u.Host, "%") {
 		return errors.New("is not an address such as https://NAME.awsapps.com/start")
 	}
 	return nil
@@ -355,8 +355,8 @@ func (s *Set) session(name string) (Source, bool, error) {
 
 // LoginSource returns the source of a kind that has ByPage to which a name leads: the name of a profile or source, an
 // alias, the name of an [sso-session], or the start URL of profiles without sso_session. A profile wins over a
-// session of the same name. ok is false, without an error, if nobody logs in to the source on a page. The errors
-// are those of Resolve.
+// session of the same name. ok is false, without an error, if the source has no login on a page. The errors are
+// those of Resolve.
 func (s *Set) LoginSource(name string) (src Source, ok bool, err error) {
 	if _, known, err := s.exact(name); known || err != nil {
 		chain, err := s.Resolve(name)
@@ -418,22 +418,22 @@ func (s *Set) FindLogin(short string) (string, error) {
 	if _, ok, _ := s.LoginSource(short); ok || len(s.ssoSession(short)) > 0 {
 		return short, nil
 	}
-	var sessions []string
+	var found []string
 	for _, name := range s.sessionNames() {
 		if _, known := s.known[name]; !known && strings.Contains(name, short) {
-			sessions = append(sessions, name)
+			found = append(found, name)
 		}
 	}
-	if len(sessions) == 0 {
+	if len(found) == 0 {
 		return s.Find(short)
 	}
 	for _, name := range s.names {
 		if p, _ := s.lookup(name); strings.Contains(name, short) && s.kindOf(p) != KindOther {
-			sessions = append(sessions, name)
+			found = append(found, name)
 		}
 	}
-	slices.Sort(sessions)
-	return s.only(short, sessions)
+	slices.Sort(found)
+	return s.only(short, found)
 }
 
 // CheckNewUser returns an error if an IAM user cannot have a name, because another source has it.

@@ -172,15 +172,6 @@ func (e *errand) registration(ctx context.Context, r ring, client, refused strin
 	return reg, e.storeLogin(ctx, r, l)
 }
 
-// pageAnswer returns the answer of beginLogin. The proof is the only secret in it.
-func pageAnswer(p *vault.Page, proof secret.String, err error) (*answer, error) {
-	if err != nil {
-		return nil, err
-	}
-	withProof(p, proof)
-	return &answer{Page: p}, nil
-}
-
 // finishLogin exchanges the code of the page, or asks once whether the person has confirmed the code on the page.
 func (e *errand) finishLogin(ctx context.Context, r ring) (*answer, error) {
 	if err := e.checkPage(); err != nil {
@@ -362,7 +353,7 @@ func (e *errand) forgetTokens(ctx context.Context, r ring) (old login, err error
 // endPortal ends the session of a portal. AWS needs an access token for that, which may have to be refreshed.
 func (e *errand) endPortal(ctx context.Context, old login) error {
 	if !e.fits(old) {
-		return errors.New("it was of another portal")
+		return errors.New("it was for another portal, region or endpoint than the configuration names now")
 	}
 	e.calling.Store(true)
 	creds, ok := e.living(old, 0)
