@@ -461,8 +461,8 @@ func TestNoParameterIsDropped(t *testing.T) {
 	}
 }
 
-// TestCallsThatAreNone: a call that cannot be made is not sent.
-func TestCallsThatAreNone(t *testing.T) {
+// TestInvalidCallsAreNotSent: each call checks its parameters first.
+func TestInvalidCallsAreNotSent(t *testing.T) {
 	f, c := saying(t, 200, "{}")
 	ctx, token := background(t), session.Credentials{SessionToken: secret.New(accessText)}
 	role := func(account, name string) func() error {
