@@ -72,8 +72,8 @@ func (p *Plan) planOther(chain profiles.Chain, d *Defaults) error {
 	return nil
 }
 
-// webIdentityStep returns the step that assumes a role with a token from a file, for most at most. AWS takes the session tags and the
-// source identity from the token, and the call has no external id.
+// webIdentityStep returns the step that assumes a role with a token from a file, for most at most. AWS takes the
+// session tags and the source identity from the token, and the call has no external id.
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html
 func (p *Plan) webIdentityStep(role profiles.Role, d *Defaults, most time.Duration) Step {
 	step := p.roleStep(role, d)
