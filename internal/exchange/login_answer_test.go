@@ -76,7 +76,6 @@ func TestFieldsOfLogins(t *testing.T) {
 		{"CreateToken code", "expiresIn", []any{nil, 0, -3600, 91 * 24 * 3600}},
 		{"ListAccounts", "accountList.accountId", []any{nil, "", "44445555666", "44445555666a", "444455556666\n"}},
 		{"ListAccounts", "accountList.accountName", []any{strings.Repeat("a", maxAccountName+1)}},
-		{"ListAccounts", "accountList.emailAddress", []any{strings.Repeat("a", maxEmail+1)}},
 		{"ListAccountRoles", "roleList.accountId", []any{nil, "", "111122223333"}},
 		{"ListAccountRoles", "roleList.roleName", []any{nil, "", "a b", "a/b", "\x1b", strings.Repeat("a", 65)}},
 		{"GetRoleCredentials", "roleCredentials", []any{nil}},
