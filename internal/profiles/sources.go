@@ -44,18 +44,11 @@ var (
 // CheckLogin checks what a login to the source sends to AWS, by the rules of the files. The vault process takes it from
 // another process. An ARN may be missing: the first login of a console says it.
 func (s Source) CheckLogin() error {
-	key, value, err := keySSOStartURL, s.StartURL, checkStartURL(s.StartURL)
-	switch {
-	case s.Kind == ConsoleLogin && s.ARN == "":
-		return nil
-	case s.Kind == ConsoleLogin:
-		key, value, err = keyLoginSession, s.ARN, checkConsoleARN(s.ARN)
-	case err == nil:
-		key, value = keySSOScopes, strings.Join(s.Scopes, ",")
-		err = checkScopes(value)
+	if s.Kind == Portal {
+		return CheckPortal(s.StartURL, s.Endpoint.Region, strings.Join(s.Scopes, ","))
 	}
-	if err != nil {
-		return fault.New(fault.Config, "the %s %q of %q %w", key, value, s.Name, err)
+	if err := checkConsoleARN(s.ARN); err != nil && s.ARN != "" {
+		return fault.New(fault.Config, "the %s %.100q %w", keyLoginSession, s.ARN, err)
 	}
 	return nil
 }

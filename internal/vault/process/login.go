@@ -33,7 +33,8 @@ func (e *errand) checkPage() error {
 	if p == nil || !p.Kind.ByPage() {
 		return fault.New(fault.Internal, "the request to the vault has no page to log in on")
 	}
-	return profiles.Source{Name: e.Source, Kind: p.Kind, StartURL: p.StartURL, Scopes: p.Scopes, ARN: p.ARN}.CheckLogin()
+	return profiles.Source{Kind: p.Kind, StartURL: p.StartURL, Endpoint: e.endpoint(), Scopes: p.Scopes,
+		ARN: p.ARN}.CheckLogin()
 }
 
 // endpoint returns the endpoint of the request.
