@@ -234,12 +234,9 @@ func (p *program) explain(plan explainJSON) {
 				p.say("   %-12s %s", what, fault.Line(value))
 			}
 		}
-		switch session.Operation(s.Operation) {
-		case session.CreateToken:
+		if i == 0 { // the other kinds of sources have none of these
 			detail("portal", plan.StartURL)
-		case session.CreateOAuth2Token:
 			detail("login", plan.Login)
-		case session.RunProgram:
 			detail("program", plan.Command)
 		}
 		detail("account", s.AccountID)

@@ -74,7 +74,7 @@ func (p *program) firstConsoleLogin(ctx context.Context, set *profiles.Set, name
 			return err
 		})
 	}
-	if err := p.record(audit.Event{Event: "page", Profile: name, Source: name}); err != nil {
+	if err := p.record(audit.Event{Event: "login_begun", Profile: name, Source: name}); err != nil {
 		return err
 	}
 	if err := l.run(ctx); err != nil {

@@ -1,20 +1,16 @@
 package console
 
 import (
-	"bufio"
 	"context"
 	"crypto/subtle"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"net/textproto"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 
 	"broker/internal/lazyregexp"
 	"broker/internal/secret"
@@ -89,21 +85,12 @@ func (c *Callback) serve(listener net.Listener, state string) {
 	}
 }
 
-// answer reads one request. A web page can make the browser send any request to loopback, so only the state, which no
-// other page knows, makes a request count.
+// answer reads one request. Only the state, which no other page knows, makes it count.
 func (c *Callback) answer(conn net.Conn, state string) {
 	defer func() { _ = conn.Close() }()
-	_ = conn.SetDeadline(time.Now().Add(connTimeout))
-	in := textproto.NewReader(bufio.NewReader(io.LimitReader(conn, maxRequest)))
-	line, err := in.ReadLine()
-	if err != nil {
-		return
-	}
-	header, err := in.ReadMIMEHeader()
-	good := err == nil && slices.Equal(header["Host"], []string{c.listener.Addr().String()})
-	v, ours := parseVisit(line, state)
+	v, ok := parseVisit(readRequest(conn), state)
 	first := false
-	if good && ours {
+	if ok {
 		c.once.Do(func() { first = true })
 	}
 	if !first {

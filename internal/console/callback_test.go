@@ -44,8 +44,7 @@ func visit(c *Callback, request string) string {
 	return string(answer)
 }
 
-// TestCallbackIgnoresOtherRequests: no request without the state ends the login, whatever it looks like. Seen to fail
-// without each of the checks of answer and parseVisit.
+// TestCallbackIgnoresOtherRequests: no request without the state ends the login, whatever it looks like.
 func TestCallbackIgnoresOtherRequests(t *testing.T) {
 	c, done := await(t)
 	const good = "GET /oauth/callback?code=right&state=" + ownState + " HTTP/1.1\r\nHost: HOST"

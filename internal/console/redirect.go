@@ -113,23 +113,29 @@ const (
 	answerOther = "HTTP/1.1 404 Not Found\r\n" + answerHead
 )
 
-// answer reads one request, and redirects the first valid one. A web page can make the browser send any request to
-// loopback, under any host name, so the Host header must be our address. Another user can read the path in the
-// browser's arguments, but cannot connect: see ours. It does not use net/http, whose initialisation would slow
+// readRequest returns the first line of a request whose Host header is our address, or "". A web page can make the
+// browser send any request to loopback, under any host name. It does not use net/http, whose initialization would slow
 // down every command.
-func (r *Redirect) answer(conn net.Conn) {
-	defer func() { _ = conn.Close() }()
+func readRequest(conn net.Conn) string {
 	_ = conn.SetDeadline(time.Now().Add(connTimeout))
 	in := textproto.NewReader(bufio.NewReader(io.LimitReader(conn, maxRequest)))
 	line, err := in.ReadLine()
 	if err != nil {
-		return
+		return ""
 	}
 	header, err := in.ReadMIMEHeader()
-	good := err == nil && line == "GET "+r.path+" HTTP/1.1" &&
-		slices.Equal(header["Host"], []string{r.listener.Addr().String()})
+	if err != nil || !slices.Equal(header["Host"], []string{conn.LocalAddr().String()}) {
+		return ""
+	}
+	return line
+}
+
+// answer reads one request, and redirects the first valid one. Another user can read the path in the browser's
+// arguments, but cannot connect: see ours.
+func (r *Redirect) answer(conn net.Conn) {
+	defer func() { _ = conn.Close() }()
 	first := false
-	if good {
+	if readRequest(conn) == "GET "+r.path+" HTTP/1.1" {
 		r.once.Do(func() { first = true })
 	}
 	if !first {

@@ -21,7 +21,7 @@ func (d *Daemon) beginLogin(ctx context.Context, c call) error {
 		redirect = c.req.Page.Redirect
 	}
 	login, answer, err := d.Broker.BeginLogin(ctx, d.request(c), redirect)
-	d.record("page", "", c, answer, err)
+	d.record("login_begun", "", c, answer, err)
 	if err != nil {
 		return err
 	}

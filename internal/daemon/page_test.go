@@ -147,7 +147,7 @@ sso_region = eu-west-1
 	if err != nil {
 		t.Fatal(err)
 	}
-	for want, n := range map[string]int{`"event":"page"`: 1, `"event":"login"`: 1, `"kind":"denied"`: 1,
+	for want, n := range map[string]int{`"event":"login_begun"`: 1, `"event":"login"`: 1, `"kind":"denied"`: 1,
 		"the-code-of-the-page": 0, "the-proof-of-the-page": 0} {
 		if got := strings.Count(string(text), want); got != n {
 			t.Errorf("%s is there %d times, want %d", want, got, n)

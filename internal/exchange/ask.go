@@ -162,26 +162,14 @@ func (a *attempt) answersJSON() bool { return a.look == looksLikeJSON }
 
 // iam returns the SDK's IAM client for this one request; see location.options.
 func (a *attempt) iam() *iam.Client {
-	o := iam.Options{AppID: "broker", Region: a.to.region, Retryer: aws.NopRetryer{}, DisableClockSkewCorrection: true,
-		HTTPClient: a, HTTPSignerV4: a, Credentials: a}
-	if a.to.url != "" {
-		o.BaseEndpoint = aws.String(a.to.url)
-	}
-	if a.to.fips {
-		o.EndpointOptions.UseFIPSEndpoint = aws.FIPSEndpointStateEnabled
-	}
-	return iam.New(o)
+	return iam.New(iam.Options{AppID: "broker", Region: a.to.region, BaseEndpoint: text(a.to.url),
+		EndpointOptions: iam.EndpointResolverOptions{UseFIPSEndpoint: a.to.fipsState()}, Retryer: aws.NopRetryer{},
+		DisableClockSkewCorrection: true, HTTPClient: a, HTTPSignerV4: a, Credentials: a})
 }
 
 // organizations returns the SDK's client of AWS Organizations for this one request.
 func (a *attempt) organizations() *organizations.Client {
-	o := organizations.Options{AppID: "broker", Region: a.to.region, Retryer: aws.NopRetryer{}, DisableClockSkewCorrection: true,
-		HTTPClient: a, HTTPSignerV4: a, Credentials: a}
-	if a.to.url != "" {
-		o.BaseEndpoint = aws.String(a.to.url)
-	}
-	if a.to.fips {
-		o.EndpointOptions.UseFIPSEndpoint = aws.FIPSEndpointStateEnabled
-	}
-	return organizations.New(o)
+	return organizations.New(organizations.Options{AppID: "broker", Region: a.to.region, BaseEndpoint: text(a.to.url),
+		EndpointOptions: organizations.EndpointResolverOptions{UseFIPSEndpoint: a.to.fipsState()}, Retryer: aws.NopRetryer{},
+		DisableClockSkewCorrection: true, HTTPClient: a, HTTPSignerV4: a, Credentials: a})
 }

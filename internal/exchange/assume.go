@@ -76,9 +76,6 @@ func (c *Client) withWebIdentity(
 func (a *attempt) failureOfWebIdentity(r refusedCall) *fault.Error {
 	words := a.words(r.message)
 	switch r.code {
-	case "ExpiredTokenException", "ExpiredToken":
-		return a.fault(fault.Denied, nil,
-			"the web identity token has expired, the program that writes its file has to renew it: %s", words)
 	case "InvalidIdentityToken", "InvalidIdentityTokenException", "IDPRejectedClaim":
 		return a.fault(fault.Denied, nil, "AWS does not accept the web identity token: %s", words)
 	case "IDPCommunicationError":

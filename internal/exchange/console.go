@@ -44,12 +44,10 @@ const maxConsole = 15 * time.Minute
 
 // ConsoleToken are the credentials of a login to the console, and what renews them.
 type ConsoleToken struct {
-	// Credentials last up to 15 minutes. Their Subject is ARN.
+	// Credentials last up to 15 minutes. Their Subject is set only for a code: the ARN of the IAM user, assumed role,
+	// federated user or root user who logged in.
 	Credentials session.Credentials
 	Refresh     secret.String // replaces the refresh token of the request
-	// ARN is who logged in: an IAM user, an assumed role, a federated user or the root user. It and Account (twelve
-	// digits) are set only for a code.
-	ARN, Account string
 }
 
 // ConsoleRedirect returns the redirect of ConsoleCrossDevice, a page that shows the base64 of state=…&code=… for the
@@ -73,7 +71,7 @@ func (c *Client) ConsoleAuthorizeURL(
 	if err != nil {
 		return "", fault.New(fault.Config, "%s: %w", verb, err)
 	}
-	if !isRedirect(redirect) && redirect != base+confirmationPath {
+	if !LeadsHere(redirect) && redirect != base+confirmationPath {
 		return "", fault.New(fault.Internal, "%s: the redirect leads neither to this machine nor to the sign-in service", verb)
 	}
 	// The service has a name of its own for S256.
@@ -155,35 +153,35 @@ func (a *attempt) consoleToken(out *signintypes.CreateOAuth2TokenResponseBody, l
 	}
 	got := ConsoleToken{Credentials: creds, Refresh: secret.New(*out.RefreshToken)}
 	if login {
-		arn, account, ok := subjectOf(aws.ToString(out.IdToken))
+		arn, ok := subjectOf(aws.ToString(out.IdToken))
 		of := partition.OfRegion(a.to.region)
 		if !ok || of != "" && partition.OfARN(arn) != of {
 			return ConsoleToken{}, a.badField("idToken", aws.ToString(out.IdToken))
 		}
-		got.ARN, got.Account, got.Credentials.Subject = arn, account, arn
+		got.Credentials.Subject = arn
 	}
 	return got, nil
 }
 
 // subjectOf returns who an ID token is about. Its signature needs no check, because the token came from the service
 // itself over TLS: https://openid.net/specs/openid-connect-core-1_0.html#IDTokenValidation
-func subjectOf(token string) (arn, account string, ok bool) {
+func subjectOf(token string) (arn string, ok bool) {
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 || len(token) > maxToken {
-		return "", "", false
+		return "", false
 	}
 	claims, err := base64.RawURLEncoding.DecodeString(parts[1])
 	var subject struct{ Sub string }
 	if err != nil || json.Unmarshal(claims, &subject) != nil {
-		return "", "", false
+		return "", false
 	}
 	for _, kind := range []struct{ service, prefix string }{{"iam", "user/"}, {"iam", "root"}, {"sts", "assumed-role/"}, {"sts", "federated-user/"}} {
 		r, name, ok := parseARN(subject.Sub, kind.service, kind.prefix)
 		if ok && (name == "") == (kind.prefix == "root") && accountSyntax.MatchString(r.account) {
-			return subject.Sub, r.account, true
+			return subject.Sub, true
 		}
 	}
-	return "", "", false
+	return "", false
 }
 
 // failureOfConsole describes the refusals of the sign-in service.
@@ -215,15 +213,9 @@ func (a *attempt) failureOfConsole(r refusedCall) *fault.Error {
 
 // signIn returns the SDK's client of the sign-in service for this one request; see location.options.
 func (a *attempt) signIn(key *ecdsa.PrivateKey) *signin.Client {
-	o := signin.Options{AppID: "broker", Region: a.to.region, Retryer: aws.NopRetryer{}, DisableClockSkewCorrection: true,
-		HTTPClient: prover{a, key}}
-	if a.to.url != "" {
-		o.BaseEndpoint = aws.String(a.to.url)
-	}
-	if a.to.fips {
-		o.EndpointOptions.UseFIPSEndpoint = aws.FIPSEndpointStateEnabled
-	}
-	return signin.New(o)
+	return signin.New(signin.Options{AppID: "broker", Region: a.to.region, BaseEndpoint: text(a.to.url),
+		EndpointOptions: signin.EndpointResolverOptions{UseFIPSEndpoint: a.to.fipsState()}, Retryer: aws.NopRetryer{},
+		DisableClockSkewCorrection: true, HTTPClient: prover{a, key}})
 }
 
 // prover adds the proof of the key of a login to the request of an attempt.

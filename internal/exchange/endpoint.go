@@ -151,20 +151,23 @@ func (r rules) ResolveEndpoint(ctx context.Context, p sts.EndpointParameters) (s
 // options returns the whole configuration of the SDK. It loads nothing: sts.New reads no AWS_* variable and no
 // file, unlike config.LoadDefaultConfig.
 func (to location) options() sts.Options {
-	o := sts.Options{
+	return sts.Options{
 		AppID:              "broker",
 		Region:             to.region,
+		BaseEndpoint:       text(to.url),
+		EndpointOptions:    sts.EndpointResolverOptions{UseFIPSEndpoint: to.fipsState()},
 		EndpointResolverV2: rules{sts.NewDefaultEndpointResolverV2(), to.legacy},
 		// Only ask makes further attempts, so that a code is sent once.
 		Retryer: aws.NopRetryer{},
 		// Our signer corrects the time; two corrections would add up.
 		DisableClockSkewCorrection: true,
 	}
-	if to.url != "" {
-		o.BaseEndpoint = aws.String(to.url)
-	}
+}
+
+// fipsState says in the SDK's words whether calls go to the FIPS endpoint.
+func (to location) fipsState() aws.FIPSEndpointState {
 	if to.fips {
-		o.EndpointOptions.UseFIPSEndpoint = aws.FIPSEndpointStateEnabled
+		return aws.FIPSEndpointStateEnabled
 	}
-	return o
+	return aws.FIPSEndpointStateUnset
 }

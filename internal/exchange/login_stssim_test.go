@@ -214,12 +214,12 @@ func TestSimulatedConsoleLogin(t *testing.T) {
 		back := visit(t, page, err)
 		token, err := c.CreateConsoleToken(ctx, ireland, key, client, TokenGrant{Code: secret.New(back.Get("code")),
 			Verifier: secret.New(verifier), Redirect: redirect})
-		if err != nil || token.ARN != "arn:aws:iam::111122223333:user/paul" || token.Account != "111122223333" {
-			t.Fatal(token.ARN, err)
+		if err != nil || token.Credentials.Subject != "arn:aws:iam::111122223333:user/paul" {
+			t.Fatal(token.Credentials.Subject, err)
 		}
 		who, err := c.Identity(ctx, Keys{token.Credentials.AccessKeyID, token.Credentials.SecretAccessKey,
 			token.Credentials.SessionToken}, ireland)
-		if err != nil || who.ARN != token.ARN {
+		if err != nil || who.ARN != token.Credentials.Subject {
 			t.Error(who, err)
 		}
 		_, err = c.CreateConsoleToken(ctx, ireland, p256(t), client, TokenGrant{Refresh: token.Refresh})

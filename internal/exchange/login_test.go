@@ -515,7 +515,7 @@ func TestRefusalsOfLogins(t *testing.T) {
 			"in region eu-west-1, sso_region must be that of the portal"},
 		{"StartDeviceAuthorization", 400, oauth("invalid_request", "x"), fault.Config, nil, "check sso_region and sso_start_url"},
 		{"StartDeviceAuthorization", 400, `{"__type":"InvalidRequestRegionException","region":"us-west-2"}`, fault.Config, nil,
-			"the portal is in region us-west-2, correct sso_region (it is eu-west-1)"},
+			"the portal is in region us-west-2, but sso_region is eu-west-1"},
 		{"StartDeviceAuthorization", 400, `{"__type":"InvalidRequestRegionException","region":"us\u001b[2J"}`, fault.Config, nil,
 			"check sso_region"},
 		{"RegisterClient", 400, oauth("invalid_scope", "x"), fault.Config, nil, "sso_registration_scopes"},

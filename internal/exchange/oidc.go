@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -34,11 +35,13 @@ const (
 // registeredRedirect is the redirect of a registration. AWS accepts it with any port.
 const registeredRedirect = "http://127.0.0.1/oauth/callback"
 
-// Limits for what the OIDC service answers. AWS documents only some of them: a registration lasts 90 days, a session
-// of the portal at most 90 days. https://docs.aws.amazon.com/singlesignon/latest/userguide/configure-user-session.html
+// LongestPortal is the longest session of the portal, and so the longest life of an access token.
+// https://docs.aws.amazon.com/singlesignon/latest/userguide/configure-user-session.html
+const LongestPortal = 90 * 24 * time.Hour
+
+// Limits for what the OIDC service answers. AWS does not document them; a registration lasts 90 days.
 const (
 	maxRegistration = 400 * 24 * time.Hour
-	maxPortal       = 90 * 24 * time.Hour
 	maxDeviceGrant  = 24 * time.Hour
 	maxInterval     = 5 * time.Minute
 	maxUserCode     = 32
@@ -177,7 +180,7 @@ func (c *Client) AuthorizeURL(
 	e profiles.Endpoint, reg Registration, redirect, state, challenge string, scopes []string,
 ) (string, error) {
 	const verb = "find the page to log in"
-	if !isRedirect(redirect) {
+	if !LeadsHere(redirect) {
 		return "", fault.New(fault.Internal, "%s: the redirect does not lead to this machine", verb)
 	}
 	base, err := c.base(e, func(to location) (url.URL, error) {
@@ -216,12 +219,12 @@ func (c *Client) base(e profiles.Endpoint, resolve func(location) (url.URL, erro
 	return strings.TrimRight(u.String(), "/"), nil
 }
 
-// isRedirect reports whether a page may lead back to raw: to this machine, as registered, with a port.
-func isRedirect(raw string) bool {
-	port, ok := strings.CutPrefix(raw, "http://127.0.0.1:")
+// LeadsHere reports whether a redirect leads back to this machine: as registered, with a port.
+func LeadsHere(redirect string) bool {
+	port, ok := strings.CutPrefix(redirect, "http://127.0.0.1:")
 	port, path := strings.CutSuffix(port, "/oauth/callback")
-	digits := strings.IndexFunc(port, func(r rune) bool { return !unicode.IsDigit(r) || r > unicode.MaxASCII }) < 0
-	return ok && path && digits && len(port) >= 1 && len(port) <= 5
+	n, err := strconv.ParseUint(port, 10, 16)
+	return ok && path && err == nil && n > 0 && strconv.FormatUint(n, 10) == port
 }
 
 // CreateToken exchanges a grant for a token. For a Device it asks once whether the person has confirmed.
@@ -267,7 +270,7 @@ func (c *Client) CreateToken(
 			return a.badField("refreshToken", refresh)
 		case !strings.EqualFold(aws.ToString(out.TokenType), "Bearer"):
 			return a.badField("tokenType", aws.ToString(out.TokenType))
-		case life <= 0 || life > maxPortal+slack:
+		case life <= 0 || life > LongestPortal+slack:
 			return a.badAnswer("the answer of %s has an invalid expiresIn", a.host)
 		}
 		got = Token{Access: secret.New(*out.AccessToken), Refresh: secret.New(refresh), Issued: a.issued,
@@ -335,7 +338,7 @@ func (a *attempt) failureOfOIDC(g TokenGrant, r refusedCall) *fault.Error {
 	case name == "invalid_client", name == "unauthorized_client":
 		return a.fault(fault.LoginNeeded, ErrBadRegistration, "AWS does not accept the registration of Broker: %s", words)
 	case name == "invalid_request_region" && regionSyntax.MatchString(r.region) && len(r.region) <= maxRegion:
-		return a.fault(fault.Config, nil, "the portal is in region %s, correct sso_region (it is %s)", r.region, a.to.region)
+		return a.fault(fault.Config, nil, "the portal is in region %s, but sso_region is %s", r.region, a.to.region)
 	case name == "invalid_request" && refresh:
 		// The service also answers this to a refresh token of another region.
 		return a.fault(fault.LoginNeeded, nil,
@@ -362,13 +365,7 @@ func oauthName(code string) string {
 
 // oidc returns the SDK's client of the OIDC service for this one request; see location.options.
 func (a *attempt) oidc() *ssooidc.Client {
-	o := ssooidc.Options{AppID: "broker", Region: a.to.region, Retryer: aws.NopRetryer{}, DisableClockSkewCorrection: true,
-		HTTPClient: a}
-	if a.to.url != "" {
-		o.BaseEndpoint = aws.String(a.to.url)
-	}
-	if a.to.fips {
-		o.EndpointOptions.UseFIPSEndpoint = aws.FIPSEndpointStateEnabled
-	}
-	return ssooidc.New(o)
+	return ssooidc.New(ssooidc.Options{AppID: "broker", Region: a.to.region, BaseEndpoint: text(a.to.url),
+		EndpointOptions: ssooidc.EndpointResolverOptions{UseFIPSEndpoint: a.to.fipsState()}, Retryer: aws.NopRetryer{},
+		DisableClockSkewCorrection: true, HTTPClient: a})
 }

@@ -25,17 +25,13 @@ import (
 // roleNameSyntax is that of IAM. The name of a permission set is shorter.
 var roleNameSyntax = lazyregexp.New(`^[\w+=,.@-]{1,64}$`)
 
-// maxEmail is more than the 254 characters of RFC 5321.
-const maxEmail = 320
-
 // pageOfPortal is the longest page that the portal accepts.
 const pageOfPortal = 100
 
 // AssignedAccount is an account in which a person has a role.
 type AssignedAccount struct {
-	ID    string // twelve digits
-	Name  string // any text, at most 250 bytes of valid UTF-8
-	Email string // of the account's owner: any text, at most 320 bytes of valid UTF-8; may be empty
+	ID   string // twelve digits
+	Name string // any text, at most 250 bytes of valid UTF-8
 }
 
 // AssignedAccounts lists the accounts in which the person has a role, in AWS's order.
@@ -55,16 +51,13 @@ func (c *Client) AssignedAccounts(
 		},
 		func(a *attempt, found types.AccountInfo) (AssignedAccount, error) {
 			id, name := aws.ToString(found.AccountId), aws.ToString(found.AccountName)
-			email := aws.ToString(found.EmailAddress)
 			switch {
 			case !accountSyntax.MatchString(id):
 				return AssignedAccount{}, a.badField("accountId", id)
 			case len(name) > maxAccountName || !utf8.ValidString(name):
 				return AssignedAccount{}, a.badField("accountName", name)
-			case len(email) > maxEmail || !utf8.ValidString(email):
-				return AssignedAccount{}, a.badField("emailAddress", email)
 			}
-			return AssignedAccount{ID: id, Name: name, Email: email}, nil
+			return AssignedAccount{ID: id, Name: name}, nil
 		})
 }
 
@@ -177,13 +170,7 @@ func (a *attempt) failureOfPortal(r refusedCall) *fault.Error {
 
 // portal returns the SDK's client of the portal for this one request; see location.options.
 func (a *attempt) portal() *sso.Client {
-	o := sso.Options{AppID: "broker", Region: a.to.region, Retryer: aws.NopRetryer{}, DisableClockSkewCorrection: true,
-		HTTPClient: a}
-	if a.to.url != "" {
-		o.BaseEndpoint = aws.String(a.to.url)
-	}
-	if a.to.fips {
-		o.EndpointOptions.UseFIPSEndpoint = aws.FIPSEndpointStateEnabled
-	}
-	return sso.New(o)
+	return sso.New(sso.Options{AppID: "broker", Region: a.to.region, BaseEndpoint: text(a.to.url),
+		EndpointOptions: sso.EndpointResolverOptions{UseFIPSEndpoint: a.to.fipsState()}, Retryer: aws.NopRetryer{},
+		DisableClockSkewCorrection: true, HTTPClient: a})
 }

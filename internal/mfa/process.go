@@ -33,15 +33,7 @@ func FromProcess(ctx context.Context, command string) (secret.String, error) {
 }
 
 func fromProcess(ctx context.Context, command string, timeout time.Duration) (secret.String, error) {
-	out, failed, err := runProcess(ctx, "mfa_process", command, timeout)
-	if err != nil {
-		return secret.String{}, err
-	}
-	code, problem := parseOutput(string(out))
-	if problem != "" {
-		return secret.String{}, failed(fault.Failed, nil, "%s", problem)
-	}
-	return code, nil
+	return runProcess(ctx, "mfa_process", command, timeout, parseOutput)
 }
 
 // credentialTimeout limits a credential_process. It may call AWS, which takes longer than to print a code.
@@ -50,28 +42,28 @@ const credentialTimeout = 30 * time.Second
 // CredentialProcess runs the credential_process of another program, by the rules of FromProcess but with 30 seconds. It
 // returns its output.
 func CredentialProcess(ctx context.Context, command string) (secret.String, error) {
-	out, _, err := runProcess(ctx, "credential_process", command, credentialTimeout)
-	return secret.New(string(out)), err
+	all := func(out string) (secret.String, string) { return secret.New(out), "" }
+	return runProcess(ctx, "credential_process", command, credentialTimeout, all)
 }
 
-// failing makes the error of a program.
-type failing func(kind fault.Kind, cause error, format string, args ...any) error
-
-// runProcess runs the command that a key of a file names, and returns its output.
-func runProcess(ctx context.Context, key, command string, timeout time.Duration) ([]byte, failing, error) {
+// runProcess runs the command that a key of a file names, and returns what parse finds in its output.
+func runProcess(
+	ctx context.Context, key, command string, timeout time.Duration,
+	parse func(out string) (_ secret.String, problem string),
+) (secret.String, error) {
 	words := profiles.SplitCommand(command)
 	if len(words) == 0 || words[0] == "" {
-		return nil, nil, fault.New(fault.Config, "%s has no program", key)
+		return secret.String{}, fault.New(fault.Config, "%s has no program", key)
 	}
 	// The cause is kept for errors.Is, but only this text is shown.
-	failed := func(kind fault.Kind, cause error, format string, args ...any) error {
+	failed := func(kind fault.Kind, cause error, format string, args ...any) (secret.String, error) {
 		message := fmt.Sprintf("%s %s: ", key, fault.Short(filepath.Base(words[0]), maxShown)) + fmt.Sprintf(format, args...)
-		return &fault.Error{Kind: kind, Message: message, Err: cause}
+		return secret.String{}, &fault.Error{Kind: kind, Message: message, Err: cause}
 	}
 	program, err := child.Find(words[0])
 	if err == nil {
 		if bad := system.TrustedCommand(program, words[1:]); bad != nil {
-			return nil, failed, failed(fault.Config, bad, "%v", bad)
+			return failed(fault.Config, bad, "%v", bad)
 		}
 	}
 	out, err := child.Command{
@@ -83,17 +75,21 @@ func runProcess(ctx context.Context, key, command string, timeout time.Duration)
 	}.Run(ctx)
 	switch {
 	case errors.Is(err, child.ErrTimeout):
-		err = failed(fault.Failed, err, "did not end within %s", timeout)
+		return failed(fault.Failed, err, "did not end within %s", timeout)
 	case errors.Is(err, child.ErrTooMuch):
-		err = failed(fault.Failed, err, "printed more than %d KiB", processOutput>>10)
+		return failed(fault.Failed, err, "printed more than %d KiB", processOutput>>10)
 	case errors.Is(err, child.ErrRelative):
-		err = failed(fault.Config, err, "%v", err)
+		return failed(fault.Config, err, "%v", err)
 	case err != nil && ctx.Err() != nil:
-		err = failed(fault.Failed, err, "was stopped before it answered")
+		return failed(fault.Failed, err, "was stopped before it answered")
 	case err != nil:
-		err = failed(fault.Failed, err, "%v", err)
+		return failed(fault.Failed, err, "%v", err)
 	}
-	return out, failed, err
+	found, problem := parse(string(out))
+	if problem != "" {
+		return failed(fault.Failed, nil, "%s", problem)
+	}
+	return found, nil
 }
 
 // parseOutput extracts the code from the output of a program: one line with the code, and blank lines.

@@ -99,7 +99,7 @@ type Source struct {
 	Name        string
 	Kind        Kind
 	StartURL    string   // of Portal, as written but without a "#" and slashes at its end
-	Scopes      []string // of Portal; none for a profile without sso_session
+	Scopes      []string // of Portal
 	ARN         string   // of ConsoleLogin: login_session
 	TokenFile   string   // of WebIdentity
 	Command     string   // of OtherProgram: credential_process

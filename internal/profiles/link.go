@@ -52,7 +52,7 @@ type Outcome struct {
 
 // movedKeys are the keys that define a profile; link moves them. A profile that has only keys of a role, without the
 // first two, is not a role for any AWS tool and keeps them.
-var movedKeys = []string{
+var movedKeys = slices.Concat([]string{
 	keyRoleARN,
 	keySourceProfile,
 	keyMFASerial,
@@ -60,15 +60,9 @@ var movedKeys = []string{
 	keySessionName,
 	keyDuration,
 	keyMFAProcess,
-	keySSOSession,
-	keySSOStartURL,
-	keySSORegion,
-	keySSOScopes,
-	keySSOAccountID,
-	keySSORoleName,
 	keyLoginSession,
 	keyWebIdentity,
-}
+}, ssoKeys)
 
 // keysOf are the keys with which a profile itself defines a source of a kind. AWS tools prefer them to a
 // credential_process.

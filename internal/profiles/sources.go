@@ -20,8 +20,8 @@ import (
 // ssoKeys are the keys of IAM Identity Center in a profile.
 var ssoKeys = []string{keySSOSession, keySSOStartURL, keySSORegion, keySSOScopes, keySSOAccountID, keySSORoleName}
 
-// AccountScope is the scope of a session whose section sets no sso_registration_scopes, as in the AWS CLI. Only a
-// login with a scope can be refreshed.
+// AccountScope is the scope of a login without sso_registration_scopes, as in the AWS CLI. AWS refreshes only a login
+// with a scope. https://docs.aws.amazon.com/singlesignon/latest/OIDCAPIReference/API_RegisterClient.html
 const AccountScope = "sso:account:access"
 
 var (
@@ -41,17 +41,26 @@ var (
 	checkConsoleARN = matches(consoleARN, 20, 2048, "the ARN of a user, of a role session or of a root user")
 )
 
+// CheckLogin checks what a login to the source sends to AWS, by the rules of the files. The vault process takes it from
+// another process. An ARN may be missing: the first login of a console says it.
+func (s Source) CheckLogin() error {
+	if s.Kind == Portal {
+		return CheckPortal(s.StartURL, s.Endpoint.Region, strings.Join(s.Scopes, ","))
+	}
+	if err := checkConsoleARN(s.ARN); err != nil && s.ARN != "" {
+		return fault.New(fault.Config, "the %s %.100q %w", keyLoginSession, s.ARN, err)
+	}
+	return nil
+}
+
 // checkStartURL accepts the address of a portal, with its own domain or not.
 func checkStartURL(s string) error {
 	u, err := url.Parse(StartURL(s))
-	switch {
-	case len(s) > 2048 || !urlText.MatchString(s) || err != nil || u.Hostname() == "" || u.User != nil ||
-		u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || strings.Contains(u.Host, "%"):
+	if len(s) > 2048 || !urlText.MatchString(s) || err != nil || u.Scheme != "https" || u.Hostname() == "" ||
+		u.User != nil || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" || strings.Contains(u.Host, "%") {
 		return errors.New("is not an address such as https://NAME.awsapps.com/start")
-	case u.Scheme == "https":
-		return nil
 	}
-	return checkEndpoint(StartURL(s)) // plain http on a loopback address
+	return nil
 }
 
 // StartURL returns the address of a portal without a "#" and slashes at its end, with scheme and host in lower case.
@@ -245,7 +254,7 @@ func (s *Set) portalOf(r *reading, p profile, src *registered) {
 	}
 	s.portal(r, from, what, src)
 	if !p.own.has(keySSOSession) {
-		src.Name, src.Scopes = src.StartURL, nil
+		src.Name, src.Scopes = src.StartURL, []string{AccountScope}
 	}
 	src.assignment = &Assignment{
 		Profile:   p.name,
@@ -351,8 +360,8 @@ func (s *Set) session(name string) (Source, bool, error) {
 
 // LoginSource returns the source of a kind that has ByPage to which a name leads: the name of a profile or source, an
 // alias, the name of an [sso-session], or the start URL of profiles without sso_session. A profile wins over a
-// session of the same name. ok is false, without an error, if nobody logs in to the source on a page. The errors
-// are those of Resolve.
+// session of the same name. ok is false, without an error, if the source has no login on a page. The errors are
+// those of Resolve.
 func (s *Set) LoginSource(name string) (src Source, ok bool, err error) {
 	if _, known, err := s.exact(name); known || err != nil {
 		chain, err := s.Resolve(name)
@@ -414,22 +423,22 @@ func (s *Set) FindLogin(short string) (string, error) {
 	if _, ok, _ := s.LoginSource(short); ok || len(s.ssoSession(short)) > 0 {
 		return short, nil
 	}
-	var sessions []string
+	var found []string
 	for _, name := range s.sessionNames() {
 		if _, known := s.known[name]; !known && strings.Contains(name, short) {
-			sessions = append(sessions, name)
+			found = append(found, name)
 		}
 	}
-	if len(sessions) == 0 {
+	if len(found) == 0 {
 		return s.Find(short)
 	}
 	for _, name := range s.names {
 		if p, _ := s.lookup(name); strings.Contains(name, short) && s.kindOf(p) != KindOther {
-			sessions = append(sessions, name)
+			found = append(found, name)
 		}
 	}
-	slices.Sort(sessions)
-	return s.only(short, sessions)
+	slices.Sort(found)
+	return s.only(short, found)
 }
 
 // CheckNewUser returns an error if an IAM user cannot have a name, because another source has it.

@@ -28,7 +28,7 @@ func TestResolveOtherSources(t *testing.T) {
 	corp := Source{Name: "corp", Kind: Portal, StartURL: "https://corp.awsapps.com/start", Scopes: []string{AccountScope},
 		Endpoint: Endpoint{Region: "eu-west-1"}, Origin: Origin{"/config", 1}}
 	old := corp
-	old.Name, old.Scopes = "https://corp.awsapps.com/start", nil
+	old.Name = "https://corp.awsapps.com/start"
 	role := "[profile dev]\nrole_arn = " + account + "dev\nsource_profile = admin\n"
 	for _, tt := range []struct {
 		what                          string
@@ -157,8 +157,8 @@ func TestResolveRefusesOtherSources(t *testing.T) {
 		{"a program that is not there", "[profile p]\ncredential_process = no-such-program\n", "", "p", fault.Config, "/config:2: credential_process names \"no-such-program\", which is not in the directories"},
 		{"the name of a session", corpSession + corpAdmin + legacyAdmin, "", "corp", fault.NotFound, `"corp" is a session of IAM Identity Center, not a profile; name one of its profiles: "admin"`},
 		{"the name of an unused session", corpSession, "", "corp", fault.NotFound, "no profile uses it"},
-		{"plain http", legacy("http://corp.example/start"), "", "old", fault.Config, "/config:2: sso_start_url uses plain http"},
-		{"another scheme", legacy("javascript://corp.example/start"), "", "old", fault.Config, "/config:2: sso_start_url is not an https URL"},
+		{"plain http", legacy("http://corp.example/start"), "", "old", fault.Config, "/config:2: sso_start_url is not an address"},
+		{"another scheme", legacy("javascript://corp.example/start"), "", "old", fault.Config, "/config:2: sso_start_url is not an address"},
 		{"a user name", legacy("https://corp.awsapps.com@evil.example/start"), "", "old", fault.Config, "/config:2: sso_start_url is not"},
 		{"a fragment", legacy("https://corp.example/start#x"), "", "old", fault.Config, "/config:2: sso_start_url is not"},
 		{"a query", legacy("https://corp.example/start?x=y"), "", "old", fault.Config, "/config:2: sso_start_url is not"},
@@ -187,7 +187,7 @@ func TestStartURL(t *testing.T) {
 		}
 	}
 	for _, other := range []string{"https://corp.awsapps.com/Start", "https://login.corp.example", "https://corp.awsapps.com",
-		"https://corp.example:8443/start", "http://127.0.0.1:4599/start", "https://d-1234567890.awsapps.com/start"} {
+		"https://corp.example:8443/start", "https://d-1234567890.awsapps.com/start"} {
 		if got := StartURL(other); got != other || checkStartURL(other) != nil {
 			t.Errorf("StartURL(%q) = %q, %v", other, got, checkStartURL(other))
 		}

@@ -21,37 +21,35 @@ import (
 	"broker/internal/secret"
 )
 
-// Operation is a call of the STS API.
+// Operation names a call to AWS, or RunProgram.
 type Operation string
 
-// The calls that a plan consists of. GetFederationToken is for the console only, which does not accept a session
-// of GetSessionToken.
+// The operations of plans. Those of the first group are calls of STS:
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_Operations.html
 const (
-	GetSessionToken Operation = "GetSessionToken"
-	AssumeRole      Operation = "AssumeRole"
-
+	GetSessionToken           Operation = "GetSessionToken"
+	AssumeRole                Operation = "AssumeRole"
+	AssumeRoleWithWebIdentity Operation = "AssumeRoleWithWebIdentity"
+	// GetFederationToken is for the console only, which does not accept a session of GetSessionToken.
 	GetFederationToken Operation = "GetFederationToken"
 
-	AssumeRoleWithWebIdentity Operation = "AssumeRoleWithWebIdentity"
-)
-
-// The calls of the other kinds of sources. CreateToken and GetRoleCredentials are of IAM Identity Center: the
-// SessionToken of the Credentials of CreateToken is the access token, and GetRoleCredentials takes it.
-// CreateOAuth2Token is of the sign-in service, and RunProgram is no call: a trusted program prints the credentials.
-// https://docs.aws.amazon.com/singlesignon/latest/OIDCAPIReference/API_CreateToken.html
-// https://docs.aws.amazon.com/singlesignon/latest/PortalAPIReference/API_GetRoleCredentials.html
-const (
-	CreateToken        Operation = "CreateToken"
+	// CreateToken of IAM Identity Center gives Credentials whose SessionToken is the access token.
+	// https://docs.aws.amazon.com/singlesignon/latest/OIDCAPIReference/API_CreateToken.html
+	CreateToken Operation = "CreateToken"
+	// GetRoleCredentials of IAM Identity Center takes the access token.
+	// https://docs.aws.amazon.com/singlesignon/latest/PortalAPIReference/API_GetRoleCredentials.html
 	GetRoleCredentials Operation = "GetRoleCredentials"
-	CreateOAuth2Token  Operation = "CreateOAuth2Token"
-	RunProgram         Operation = "RunProgram"
+	// CreateOAuth2Token is of the sign-in service of the console.
+	// https://docs.aws.amazon.com/signin/latest/APIReference/API_CreateOAuth2Token.html
+	CreateOAuth2Token Operation = "CreateOAuth2Token"
+
+	RunProgram Operation = "RunProgram" // a trusted program prints the credentials
 )
 
 // Tag is one session tag.
 type Tag = profiles.Tag
 
-// Call is one call to STS as plain data: all its parameters except the MFA code, and without the credentials that
+// Call is one call as plain data: all its parameters except the MFA code, and without the credentials that
 // sign it.
 type Call struct {
 	Operation   Operation
@@ -88,8 +86,8 @@ type Credentials struct {
 func (c Credentials) SessionName() string { return c.Subject[strings.LastIndexByte(c.Subject, '/')+1:] }
 
 // Assumer makes AssumeRole calls that are signed with temporary credentials, GetRoleCredentials, and
-// AssumeRoleWithWebIdentity. For the latter two the SessionToken of the credentials is the access token or the web
-// identity token, and their other fields are empty.
+// AssumeRoleWithWebIdentity. The latter two take only the SessionToken of the credentials: the access token or the web
+// identity token.
 // Its errors are faults: Denied, ExpiredSession, Throttled, Network, Clock, BadAnswer.
 type Assumer interface {
 	Assume(ctx context.Context, with Credentials, call Call) (Credentials, error)
@@ -430,20 +428,22 @@ func (d *Defaults) fit(chain *profiles.Chain) (direct bool, err error) {
 		return false, nil
 	}
 	role := chain.Roles[0]
-	short := d.Short != nil && d.Short(role.ARN)
-	switch {
-	case d.MinTTL > longestRole:
-		return false, tooLong("a role", longestRole)
-	case d.MinTTL > hour && short:
-		return false, tooLong("the role "+role.ARN, hour)
+	what, most := d.longest(role.ARN)
+	if d.MinTTL > most {
+		return false, tooLong(what, most)
 	}
-	role.Duration = max(role.Duration, d.MinTTL)
-	if short {
-		role.Duration = min(role.Duration, hour)
-	}
+	role.Duration = min(max(role.Duration, d.MinTTL), most)
 	// Copy the roles: other callers share the chain.
 	chain.Roles = []profiles.Role{role}
 	return role.Duration > hour || role.FreshMFA, nil
+}
+
+// longest returns how long a role that is not chained can last, and its name for messages.
+func (d *Defaults) longest(role string) (what string, most time.Duration) {
+	if d.Short != nil && d.Short(role) {
+		return "the role " + role, hour
+	}
+	return "a role", longestRole
 }
 
 // tooLong returns the error for a wish that no session can fulfill.

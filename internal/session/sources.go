@@ -44,8 +44,8 @@ func (p *Plan) planOther(chain profiles.Chain, d *Defaults) error {
 			return fault.New(fault.Config, "%s: %q has a web identity token, but no role_arn", source.Origin, source.Name).
 				WithHint("broker explain %s", chain.Profile)
 		}
-		first = p.webIdentityStep(roles[0], d)
-		what, most = "a role", longestRole
+		what, most = d.longest(roles[0].ARN)
+		first = p.webIdentityStep(roles[0], d, most)
 		roles = roles[1:]
 	case profiles.OtherProgram:
 		first.Operation = RunProgram
@@ -73,10 +73,10 @@ func (p *Plan) planOther(chain profiles.Chain, d *Defaults) error {
 	return nil
 }
 
-// webIdentityStep returns the step that assumes a role with a token from a file. AWS takes the session tags and the
-// source identity from the token, and the call has no external id.
+// webIdentityStep returns the step that assumes a role with a token from a file, for most at most. AWS takes the
+// session tags and the source identity from the token, and the call has no external id.
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html
-func (p *Plan) webIdentityStep(role profiles.Role, d *Defaults) Step {
+func (p *Plan) webIdentityStep(role profiles.Role, d *Defaults, most time.Duration) Step {
 	step := p.roleStep(role, d)
 	step.Operation, step.LongTerm = AssumeRoleWithWebIdentity, true
 	if step.attributed() || step.ExternalID != "" {
@@ -84,10 +84,7 @@ func (p *Plan) webIdentityStep(role profiles.Role, d *Defaults) Step {
 			"no external id, so these settings have no effect")
 	}
 	step.Tags, step.TransitiveTags, step.SourceIdentity, step.ExternalID = nil, nil, "", ""
-	short := d.Short != nil && d.Short(role.ARN)
-	if step.Duration = max(step.Duration, d.MinTTL); short {
-		step.Duration = min(step.Duration, hour)
-	}
+	step.Duration = min(max(step.Duration, d.MinTTL), most)
 	return step
 }
 
@@ -323,7 +320,7 @@ func (b *Broker) pagePlan(req *Request) (*Plan, error) {
 	case err != nil:
 		return nil, err
 	case !plan.Source.Kind.ByPage():
-		return nil, fault.New(fault.Usage, "nobody logs in to %q on a web page", plan.Source.Name).
+		return nil, fault.New(fault.Usage, "%q has no login on a web page", plan.Source.Name).
 			WithHint("broker login %s", plan.Source.Name)
 	case b.cfg.Logins == nil:
 		return nil, fault.New(fault.Internal, "this daemon cannot log in on a web page")

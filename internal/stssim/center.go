@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
+	"maps"
 	"net/url"
 	"regexp"
 	"slices"
@@ -256,21 +257,9 @@ func (c *center) clearEnded(now time.Time) {
 		return
 	}
 	old := now.Add(-forgetAfter)
-	for text, token := range c.access {
-		if token.expires.Before(old) {
-			delete(c.access, text)
-		}
-	}
-	for text, token := range c.refresh {
-		if token.session.expires.Before(old) {
-			delete(c.refresh, text)
-		}
-	}
-	for text, grant := range c.grants {
-		if grant.expires.Before(old) {
-			delete(c.grants, text)
-		}
-	}
+	maps.DeleteFunc(c.access, func(_ string, token *accessToken) bool { return token.expires.Before(old) })
+	maps.DeleteFunc(c.refresh, func(_ string, token *refreshToken) bool { return token.session.expires.Before(old) })
+	maps.DeleteFunc(c.grants, func(_ string, grant *oidcGrant) bool { return grant.expires.Before(old) })
 }
 
 // randomBearer returns a token of realistic length.

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -320,16 +321,8 @@ func (l *logins) clearEnded(now time.Time) {
 		return
 	}
 	old := now.Add(-forgetAfter)
-	for text, session := range l.tokens {
-		if session.expires.Before(old) {
-			delete(l.tokens, text)
-		}
-	}
-	for text, grant := range l.codes {
-		if grant.expires.Before(old) {
-			delete(l.codes, text)
-		}
-	}
+	maps.DeleteFunc(l.tokens, func(_ string, session *login) bool { return session.expires.Before(old) })
+	maps.DeleteFunc(l.codes, func(_ string, grant *loginGrant) bool { return grant.expires.Before(old) })
 }
 
 var loginErrors = regexp.MustCompile(`^(|` + loginExpired + `|` + loginChanged + `)$`)

@@ -77,13 +77,13 @@
 //	→ {"v":1,"verb":"assigned","profile":"my-sso"}
 //	← {"v":1,"assigned":[{"account_id":"111122223333","account":"prod","role":"Admin"}]}
 //
-// "page" begins a login on a web page, and "visited" finishes it with the code that the page led back with. Without a
-// redirect, a person confirms a code on the page; until then the answer of "visited" is the page again, with the time
-// to wait. Neither returns a session or a token. The proof of a page is of no value without its code.
+// "begin-login" begins a login on a web page, and "finish-login" finishes it with the code that the page led back with.
+// Without a redirect, a person confirms a code on the page; until then the answer of "finish-login" is the page again,
+// with the time to wait. Neither returns a session or a token. The proof of a page is of no value without its code.
 //
-//	→ {"v":1,"verb":"page","profile":"my-sso","page":{"redirect":"http://127.0.0.1:20123/oauth/callback"}}
+//	→ {"v":1,"verb":"begin-login","profile":"my-sso","page":{"redirect":"http://127.0.0.1:20123/oauth/callback"}}
 //	← {"v":1,"page":{"url":"https://…/authorize?…","redirect":"…","state":"…","proof":"…"}}
-//	→ {"v":1,"verb":"visited","profile":"my-sso","code":"…","page":{…}}
+//	→ {"v":1,"verb":"finish-login","profile":"my-sso","code":"…","page":{…}}
 //	← {"v":1,"status":{"sessions":[{"source":"my-sso",…}]}}
 //
 // "rotate" replaces the key of a source, in steps; "notice" tells which. It may show a question. The answer has lines
@@ -136,8 +136,8 @@ const (
 
 	// BeginLogin returns the Page on which a person logs in to the source of Profile. FinishLogin exchanges the Code
 	// that the Page led back with. Its answer has the Page again if nobody has confirmed yet.
-	BeginLogin  = "page"
-	FinishLogin = "visited"
+	BeginLogin  = "begin-login"
+	FinishLogin = "finish-login"
 
 	Passphrase = "passphrase" // sets the passphrase of Unlock, or removes it if Verifier is nil; Proof is of the old one
 

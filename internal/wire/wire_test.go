@@ -57,9 +57,9 @@ func TestRequestLines(t *testing.T) {
 			`{"v":1,"verb":"rotate","profile":"security","rotation":{"step":"start","grace_seconds":86400,"yes":true}}`},
 		{Request{Verb: State, Offset: 64}, `{"v":1,"verb":"state","offset":64}`},
 		{Request{Verb: BeginLogin, Profile: "s", Page: &Page{Redirect: "http://127.0.0.1:1/oauth/callback"}},
-			`{"v":1,"verb":"page","profile":"s","page":{"redirect":"http://127.0.0.1:1/oauth/callback"}}`},
+			`{"v":1,"verb":"begin-login","profile":"s","page":{"redirect":"http://127.0.0.1:1/oauth/callback"}}`},
 		{Request{Verb: FinishLogin, Profile: "s", Code: secret.New("c"), Page: &Page{"u", "", "s", "ABCD-EFGH", expires,
-			time.Second, secret.New("p")}}, `{"v":1,"verb":"visited","profile":"s","page":{"url":"u","state":"s",` +
+			time.Second, secret.New("p")}}, `{"v":1,"verb":"finish-login","profile":"s","page":{"url":"u","state":"s",` +
 			`"user_code":"ABCD-EFGH","expires":"2026-01-02T15:04:05Z","interval_ms":1000,"proof":"p"},"code":"c"}`},
 	}
 	for _, tt := range tests {

@@ -42,27 +42,40 @@ func (e *errand) openLogin(ctx context.Context, r ring) (*answer, error) {
 }
 
 func (e *errand) access(ctx context.Context, r ring) (session.Credentials, error) {
-	l, err := e.loadLogin(ctx, r)
-	if err != nil && !errors.Is(err, errNoLogin) {
+	l, enough, err := e.current(ctx, r)
+	if err != nil {
 		return session.Credentials{}, err
 	}
-	if l = e.fitting(l); err == nil {
-		if creds, ok := e.living(l, l.enough()); ok {
-			return creds, nil
-		}
+	if !enough {
+		l, err = e.renewed(ctx, r, l)
 	}
-	next, err := e.renewed(ctx, r, l)
 	if err == nil {
-		return next.Access, nil
+		return l.Access, nil
 	}
 	// A token that still lives serves until its end, if a new one failed for any reason.
-	if creds, ok := e.living(next, almostOver); ok {
+	if creds, ok := e.living(l, almostOver); ok {
 		return creds, nil
 	}
 	return session.Credentials{}, err
 }
 
-// fitting returns the login if it is the one that the request means, and else one without tokens.
+// current reads the login that the request means; see fitting. enough says that its access token need not be
+// refreshed; the token is then as if it were issued now.
+func (e *errand) current(ctx context.Context, r ring) (l login, enough bool, err error) {
+	l, err = e.loadLogin(ctx, r)
+	if err != nil && !errors.Is(err, errNoLogin) {
+		return login{}, false, err
+	}
+	l = e.fitting(l)
+	creds, enough := e.living(l, l.enough())
+	if enough {
+		l.Access = creds
+	}
+	return l, enough, nil
+}
+
+// fitting returns the login if it is the one that the request means. Otherwise it returns one without tokens and
+// registered clients, which can take its place in the keyring.
 func (e *errand) fitting(l login) login {
 	if e.fits(l) {
 		return l
@@ -79,15 +92,12 @@ func (e *errand) renewed(ctx context.Context, r ring, old login) (login, error) 
 		return old, err
 	}
 	defer unlock()
-	l, err := e.loadLogin(ctx, r)
-	if err != nil && !errors.Is(err, errNoLogin) {
+	l, enough, err := e.current(ctx, r)
+	if err != nil {
 		return old, err
 	}
-	if l = e.fitting(l); err == nil {
-		if creds, ok := e.living(l, l.enough()); ok {
-			l.Access = creds
-			return l, nil
-		}
+	if enough {
+		return l, nil
 	}
 	l, err = e.refreshed(ctx, r, l)
 	if !fault.Is(err, fault.LoginNeeded) {

@@ -25,7 +25,7 @@ func TestOneRefreshForAllProcesses(t *testing.T) {
 	must(t, os.WriteFile(callsFile(c.StateDir), nil, 0o600))
 	must(t, os.WriteFile(refreshFile(c.StateDir), []byte("REFRESHTOKEN"), 0o600))
 	source := profiles.Source{Name: "my-sso", Kind: profiles.Portal, StartURL: testStart,
-		Endpoint: profiles.Endpoint{Region: "eu-west-1"}}
+		Scopes: []string{profiles.AccountScope}, Endpoint: profiles.Endpoint{Region: "eu-west-1"}}
 	ended := time.Now().Add(-time.Minute).UTC().Truncate(time.Second)
 	l := login{Name: source.Name, Kind: source.Kind, StartURL: testStart, Region: "eu-west-1",
 		Client:  exchange.Registration{ID: "client", Secret: secret.New("CLIENTSECRET"), Expires: time.Now().Add(time.Hour)},
@@ -40,7 +40,7 @@ func TestOneRefreshForAllProcesses(t *testing.T) {
 	q, err := json.Marshal(&request{Op: vault.OpOpen, Backend: vault.File, Dir: c.Dir, StateDir: c.StateDir,
 		Registry: c.Registry, TimeoutMS: patience.Milliseconds(), Passphrase: c.Key().Reveal(), Source: source.Name,
 		Call: &session.Call{Operation: session.CreateToken, Endpoint: source.Endpoint},
-		Page: &vault.Page{Kind: source.Kind, StartURL: source.StartURL}})
+		Page: &vault.Page{Kind: source.Kind, StartURL: source.StartURL, Scopes: source.Scopes}})
 	must(t, err)
 	exe := vaultExe(t)
 	var all sync.WaitGroup

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"broker/internal/fault"
+	"broker/internal/partition"
 	"broker/internal/paths"
 	"broker/internal/profiles"
 	"broker/internal/record"
@@ -84,17 +85,16 @@ func (e *errand) findPortal(ctx context.Context) (f *foreignPortal, ok bool) {
 			continue
 		}
 		e.hide = append(e.hide, f.secrets()...)
-		strange := func(s string) bool { return !printable(s, maxForeignFile) }
+		strange := func(s string) bool {
+			return strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' })
+		}
 		if !slices.ContainsFunc(append(f.secrets(), f.ClientID), strange) &&
-			bare(f.StartURL) == bare(e.Page.StartURL) && f.Region == e.endpoint().Region {
+			profiles.StartURL(f.StartURL) == e.Page.StartURL && f.Region == e.endpoint().Region {
 			return f, true
 		}
 	}
 	return nil, false
 }
-
-// bare returns a start URL without what `aws configure sso` leaves at its end.
-func bare(startURL string) string { return strings.TrimRight(startURL, "/#") }
 
 // adoptPortal takes the login of `aws sso login` over into the keyring, if there is one that was not dismissed. It
 // never writes to the file. The caller has the lock of the keyring.
@@ -166,7 +166,7 @@ func (e *errand) adoptSignIn(ctx context.Context, r ring) (*answer, error) {
 			WithHint("%s", fault.Of(err).Hint)
 	}
 	e.hide = append(e.hide, f.secrets()...)
-	if account := f.AccessToken.AccountID; account != "" && account != accountOf(e.Page.ARN) {
+	if account := f.AccessToken.AccountID; account != "" && account != partition.AccountOfARN(e.Page.ARN) {
 		return nil, fault.New(fault.Failed, "%s has a login of account %q, and %q is for %s", path, account, e.Source,
 			e.Page.ARN).WithHint("broker login %s", e.Source)
 	}

@@ -308,7 +308,7 @@ func TestAdoptSignIn(t *testing.T) {
 		"endpoint":  func(w *pageWorld, s string) (string, string) { w.at.URL = "https://evil.example"; return s, elsewhere },
 		"no ARN":    func(w *pageWorld, s string) (string, string) { w.page.ARN = ""; return s, elsewhere },
 		"portal": func(w *pageWorld, s string) (string, string) {
-			w.page = vault.Page{Kind: profiles.Portal, StartURL: testStart}
+			w.page = vault.Page{Kind: profiles.Portal, StartURL: testStart, Scopes: []string{profiles.AccountScope}}
 			return s, elsewhere
 		},
 	} {

@@ -224,7 +224,7 @@ func (e *errand) twoCodes(d enrolling) (first, second secret.String, err error) 
 			return first, second, err
 		}
 	}
-	e.hideCodes(first, second)
+	e.hideSecrets(first, second)
 	return first, second, nil
 }
 

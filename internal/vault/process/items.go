@@ -8,7 +8,6 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
@@ -83,13 +82,13 @@ func sessionKeys(with *vault.Credentials) exchange.Keys {
 
 // hideCredentials keeps the secrets of a session out of all messages.
 func (e *errand) hideCredentials(c session.Credentials) {
-	e.hide = append(e.hide, c.SecretAccessKey.Reveal(), c.SessionToken.Reveal())
+	e.hideSecrets(c.SecretAccessKey, c.SessionToken)
 }
 
-// hideCodes keeps codes out of all messages.
-func (e *errand) hideCodes(codes ...secret.String) {
-	for _, code := range codes {
-		e.hide = append(e.hide, code.Reveal())
+// hideSecrets keeps secrets out of all messages.
+func (e *errand) hideSecrets(secrets ...secret.String) {
+	for _, s := range secrets {
+		e.hide = append(e.hide, s.Reveal())
 	}
 }
 
@@ -305,12 +304,19 @@ func (l login) secrets() []string {
 func proof(p *vault.Page) secret.String  { return secret.New(p.Proof) }
 func givenCode(q *request) secret.String { return secret.New(q.Code) }
 
-func withProof(p *vault.Page, proof secret.String) { p.Proof = proof.Reveal() }
+// pageAnswer returns the answer of beginLogin. The proof is the only secret in it.
+func pageAnswer(p *vault.Page, proof secret.String, err error) (*answer, error) {
+	if err != nil {
+		return nil, err
+	}
+	p.Proof = proof.Reveal()
+	return &answer{Page: p}, nil
+}
 
 // portalAccess returns an access token of IAM Identity Center as credentials.
 func portalAccess(token secret.String, issued, expires time.Time) session.Credentials {
 	sum := sha256.Sum256([]byte(token.Reveal()))
-	return session.Credentials{AccessKeyID: "sso-" + hex.EncodeToString(sum[:8]), SessionToken: token,
+	return session.Credentials{AccessKeyID: fmt.Sprintf("sso-%x", sum[:8]), SessionToken: token,
 		Issued: issued, Expires: expires}
 }
 

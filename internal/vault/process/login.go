@@ -7,37 +7,24 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"net/url"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"broker/internal/exchange"
 	"broker/internal/fault"
+	"broker/internal/partition"
 	"broker/internal/profiles"
 	"broker/internal/secret"
 	"broker/internal/vault"
 )
 
 const (
-	// pageLife is how long a page waits for its person; the AWS CLI waits as long.
-	pageLife = 10 * time.Minute
 	// spareRegistration is how long a registered client must live, so that a login with it can end. The AWS CLI keeps as
 	// much to spare.
 	spareRegistration = 15 * time.Minute
-	// accountAccess is the scope that allows GetRoleCredentials. AWS gives no refresh token without a scope.
-	// https://docs.aws.amazon.com/singlesignon/latest/OIDCAPIReference/API_RegisterClient.html
-	accountAccess = "sso:account:access"
 	// longestSignIn is how long the refresh tokens of a console login work at most.
 	// https://docs.aws.amazon.com/signin/latest/userguide/command-line-sign-in.html
 	longestSignIn = 12 * time.Hour
-
-	callbackPath = "/oauth/callback"
-
-	maxURL    = 2048
-	maxScopes = 20
-	maxScope  = 256
 )
 
 // checkPage refuses a request whose page cannot be of a source.
@@ -46,27 +33,8 @@ func (e *errand) checkPage() error {
 	if p == nil || !p.Kind.ByPage() {
 		return fault.New(fault.Internal, "the request to the vault has no page to log in on")
 	}
-	if p.Kind == profiles.ConsoleLogin {
-		if p.ARN != "" && !strings.HasPrefix(p.ARN, "arn:") || !printable(p.ARN, maxURL) {
-			return fault.New(fault.Config, "login_session of %q is not an ARN: %q", e.Source, p.ARN)
-		}
-		return nil
-	}
-	at, err := url.Parse(p.StartURL)
-	if err != nil || at.Scheme != "https" || at.Hostname() == "" || at.User != nil ||
-		!printable(p.StartURL, maxURL) {
-		return fault.New(fault.Config, "sso_start_url of %q is not an https URL: %q", e.Source, p.StartURL)
-	}
-	invalid := func(scope string) bool { return scope == "" || !printable(scope, maxScope) }
-	if len(p.Scopes) > maxScopes || slices.ContainsFunc(p.Scopes, invalid) {
-		return fault.New(fault.Config, "sso_registration_scopes of %q has too many scopes, or an invalid one", e.Source)
-	}
-	return nil
-}
-
-// printable reports whether a text has visible ASCII characters only, and at most limit.
-func printable(text string, limit int) bool {
-	return len(text) <= limit && !strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' })
+	return profiles.Source{Kind: p.Kind, StartURL: p.StartURL, Endpoint: e.endpoint(), Scopes: p.Scopes,
+		ARN: p.ARN}.CheckLogin()
 }
 
 // endpoint returns the endpoint of the request.
@@ -97,34 +65,22 @@ func (e *errand) fits(l login) bool {
 	return p.ARN == "" || p.ARN == l.ARN
 }
 
-// scopes returns the scopes that a client is registered with.
-func (e *errand) scopes() []string {
-	if len(e.Page.Scopes) == 0 {
-		return []string{accountAccess}
-	}
-	return e.Page.Scopes
-}
-
 // flow returns the client of a redirect. It refuses all redirects but those that AWS accepts: of this machine, and for
 // the console the page of the region that shows the code.
 func (e *errand) flow(redirect string) (string, error) {
-	if port, ok := strings.CutPrefix(redirect, "http://127.0.0.1:"); ok {
-		port, ok = strings.CutSuffix(port, callbackPath)
-		if n, err := strconv.Atoi(port); ok && err == nil && n > 0 && n < 1<<16 && strconv.Itoa(n) == port {
-			if e.Page.Kind == profiles.ConsoleLogin {
-				return exchange.ConsoleSameDevice, nil
-			}
-			return byRedirect, nil
-		}
-	}
-	if e.Page.Kind == profiles.Portal && redirect == "" {
-		return byDevice, nil
-	}
-	if e.Page.Kind == profiles.ConsoleLogin {
+	toConsole := e.Page.Kind == profiles.ConsoleLogin
+	switch here := exchange.LeadsHere(redirect); {
+	case here && toConsole:
+		return exchange.ConsoleSameDevice, nil
+	case here:
+		return byRedirect, nil
+	case toConsole:
 		page, err := e.sts.ConsoleRedirect(e.endpoint())
 		if err != nil || redirect == page {
 			return exchange.ConsoleCrossDevice, err
 		}
+	case redirect == "":
+		return byDevice, nil
 	}
 	return "", fault.New(fault.Internal, "a page may not lead to %q", redirect)
 }
@@ -147,51 +103,46 @@ func (e *errand) beginLogin(ctx context.Context, r ring) (*answer, error) {
 		return nil, err
 	}
 	p := &vault.Page{Kind: e.Page.Kind, Redirect: redirect}
-	if e.Page.Kind == profiles.ConsoleLogin {
-		if _, err := e.loadForLogin(ctx, r); err != nil { // the keyring works, and the login may be replaced
-			return nil, err
-		}
-		verifier, challenge := newVerifier()
-		p.State, p.Expires = randomText(32), time.Now().Add(pageLife).UTC()
-		p.URL, err = e.sts.ConsoleAuthorizeURL(e.endpoint(), client, redirect, p.State, challenge)
-		return e.pageAnswer(p, verifier, err)
+	var reg exchange.Registration
+	if p.Kind == profiles.Portal {
+		reg, err = e.registration(ctx, r, client, "")
+	} else {
+		_, err = e.loadForLogin(ctx, r) // the keyring works, and the login may be replaced
 	}
-	reg, err := e.registration(ctx, r, client, "")
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, err
+	case client == byDevice:
+		return e.beginDevice(ctx, r, reg, p)
 	}
-	if client == byRedirect {
-		verifier, challenge := newVerifier()
-		p.State, p.Expires = randomText(32), time.Now().Add(pageLife).UTC()
-		p.URL, err = e.sts.AuthorizeURL(e.endpoint(), reg, redirect, p.State, challenge, e.scopes())
-		return e.pageAnswer(p, verifier, err)
+	// A verifier and its challenge: https://www.rfc-editor.org/rfc/rfc7636#section-4
+	verifier := rand.Text() + rand.Text()
+	sum := sha256.Sum256([]byte(verifier))
+	challenge := base64.RawURLEncoding.EncodeToString(sum[:])
+	p.State = rand.Text()
+	if p.Kind == profiles.Portal {
+		p.URL, err = e.sts.AuthorizeURL(e.endpoint(), reg, redirect, p.State, challenge, e.Page.Scopes)
+	} else {
+		p.URL, err = e.sts.ConsoleAuthorizeURL(e.endpoint(), client, redirect, p.State, challenge)
 	}
+	return pageAnswer(p, secret.New(verifier), err)
+}
+
+// beginDevice returns the page on which a person confirms a code.
+func (e *errand) beginDevice(
+	ctx context.Context, r ring, reg exchange.Registration, p *vault.Page,
+) (*answer, error) {
 	e.calling.Store(true)
 	grant, err := e.sts.StartDevice(ctx, e.endpoint(), reg, e.Page.StartURL)
 	if errors.Is(err, exchange.ErrBadRegistration) {
-		if reg, err = e.registration(ctx, r, client, reg.ID); err != nil {
+		if reg, err = e.registration(ctx, r, byDevice, reg.ID); err != nil {
 			return nil, err
 		}
 		grant, err = e.sts.StartDevice(ctx, e.endpoint(), reg, e.Page.StartURL)
 	}
 	p.URL, p.UserCode, p.Expires = grant.URL, grant.UserCode, grant.Expires
 	p.IntervalMS = grant.Interval.Milliseconds()
-	return e.pageAnswer(p, grant.DeviceCode, err)
-}
-
-// newVerifier returns a code verifier of 64 characters and its challenge.
-// https://www.rfc-editor.org/rfc/rfc7636#section-4.2
-func newVerifier() (verifier secret.String, challenge string) {
-	text := randomText(48)
-	sum := sha256.Sum256([]byte(text))
-	return secret.New(text), base64.RawURLEncoding.EncodeToString(sum[:])
-}
-
-// randomText returns that many random bytes in base64url.
-func randomText(bytes int) string {
-	b := make([]byte, bytes)
-	_, _ = rand.Read(b) // it never fails
-	return base64.RawURLEncoding.EncodeToString(b)
+	return pageAnswer(p, grant.DeviceCode, err)
 }
 
 // registration returns a registered client that lives long enough. It registers one if there is none, or only the one
@@ -206,34 +157,20 @@ func (e *errand) registration(ctx context.Context, r ring, client, refused strin
 	if err != nil {
 		return exchange.Registration{}, err
 	}
-	same := e.fits(l) && slices.Equal(l.Scopes, e.scopes())
-	reg, known := l.Clients[client]
-	if same && known && reg.ID != refused && reg.Expires.Sub(e.now(0)) > spareRegistration {
+	if l = e.fitting(l); l.Clients == nil || !slices.Equal(l.Scopes, e.Page.Scopes) {
+		l.Clients, l.Scopes = map[string]exchange.Registration{}, e.Page.Scopes
+	}
+	reg := l.Clients[client]
+	if reg.ID != refused && reg.Expires.Sub(e.now(0)) > spareRegistration {
 		return reg, nil
 	}
 	e.calling.Store(true)
-	reg, err = e.sts.RegisterClient(ctx, e.endpoint(), e.Page.StartURL, e.scopes(), client == byDevice)
+	reg, err = e.sts.RegisterClient(ctx, e.endpoint(), e.Page.StartURL, e.Page.Scopes, client == byDevice)
 	if err != nil {
 		return reg, err
 	}
-	if !e.fits(l) {
-		l = login{Kind: e.Page.Kind, StartURL: e.Page.StartURL, Region: e.endpoint().Region, URL: e.endpoint().URL,
-			Dismissed: l.Dismissed, belongs: l.belongs}
-	}
-	if !same || l.Clients == nil {
-		l.Clients = map[string]exchange.Registration{}
-	}
-	l.Clients[client], l.Scopes = reg, e.scopes()
+	l.Clients[client] = reg
 	return reg, e.storeLogin(ctx, r, l)
-}
-
-// pageAnswer returns the answer of beginLogin. The proof is the only secret in it.
-func (e *errand) pageAnswer(p *vault.Page, proof secret.String, err error) (*answer, error) {
-	if err != nil {
-		return nil, err
-	}
-	withProof(p, proof)
-	return &answer{Page: p}, nil
 }
 
 // finishLogin exchanges the code of the page, or asks once whether the person has confirmed the code on the page.
@@ -265,7 +202,7 @@ func (e *errand) finishLogin(ctx context.Context, r ring) (*answer, error) {
 	}
 	e.calling.Store(true)
 	token, err := e.sts.CreateToken(ctx, e.endpoint(), reg, grant)
-	e.hideToken(token)
+	e.hideSecrets(token.Access, token.Refresh)
 	if errors.Is(err, exchange.ErrBadRegistration) {
 		if forget := e.forgetClient(ctx, r, client, reg.ID); forget != nil {
 			return nil, forget
@@ -319,15 +256,16 @@ func (e *errand) finishSignIn(ctx context.Context, r ring, client string) (*answ
 	token, err := e.sts.CreateConsoleToken(ctx, e.endpoint(), key, client,
 		exchange.TokenGrant{Code: givenCode(e.request), Verifier: proof(e.Page), Redirect: e.Page.Redirect})
 	e.hideCredentials(token.Credentials)
-	e.hideCodes(token.Refresh)
+	e.hideSecrets(token.Refresh)
 	if err != nil {
 		return nil, err
 	}
-	if want := e.Page.ARN; want != "" && token.ARN != want {
+	arn := token.Credentials.Subject
+	if want := e.Page.ARN; want != "" && arn != want {
 		return nil, fault.New(fault.Failed, "you signed in as %s, and %q is for %s; sign out in the browser, or pick the "+
-			"other session there", token.ARN, e.Source, want).WithHint("broker login %s", e.Source)
+			"other session there", arn, e.Source, want).WithHint("broker login %s", e.Source)
 	}
-	return e.storeNew(ctx, r, login{ARN: token.ARN, Client: exchange.Registration{ID: client}, Key: stored,
+	return e.storeNew(ctx, r, login{ARN: arn, Client: exchange.Registration{ID: client}, Key: stored,
 		Refresh: token.Refresh, Access: token.Credentials})
 }
 
@@ -347,7 +285,7 @@ func (e *errand) storeNew(ctx context.Context, r ring, l login) (*answer, error)
 		l.Region = e.endpoint().Region
 	}
 	l.belongs, l.Dismissed = old.belongs, old.Dismissed
-	if old.Kind == l.Kind && old.StartURL == l.StartURL && old.Region == l.Region && old.URL == l.URL {
+	if e.fits(old) {
 		l.Clients, l.Scopes = old.Clients, old.Scopes
 	}
 	if err := e.storeLogin(ctx, r, l); err != nil {
@@ -361,17 +299,9 @@ func (e *errand) storeNew(ctx context.Context, r ring, l login) (*answer, error)
 		a.Until = e.now(0).Add(longestSignIn).UTC().Truncate(time.Second)
 	}
 	if l.Kind == profiles.ConsoleLogin {
-		a.Identity = &vault.Identity{ARN: l.ARN, Account: accountOf(l.ARN)}
+		a.Identity = &vault.Identity{ARN: l.ARN, Account: partition.AccountOfARN(l.ARN)}
 	}
 	return a, nil
-}
-
-// accountOf returns the account of an ARN.
-func accountOf(arn string) string {
-	if parts := strings.SplitN(arn, ":", 6); len(parts) == 6 {
-		return parts[4]
-	}
-	return ""
 }
 
 // endLogin deletes the tokens of a login, and ends the session of a portal at AWS. What `aws sso login` has now is
@@ -418,11 +348,7 @@ func (e *errand) forgetTokens(ctx context.Context, r ring) (old login, err error
 		}
 		return old, nil
 	}
-	l := old.without()
-	if !e.fits(l) {
-		l = login{Kind: e.Page.Kind, StartURL: e.Page.StartURL, Region: e.endpoint().Region, URL: e.endpoint().URL,
-			belongs: old.belongs}
-	}
+	l := e.fitting(old.without())
 	found, ok := e.findPortal(ctx)
 	if ok {
 		l.Dismissed = found.hash()
@@ -436,7 +362,7 @@ func (e *errand) forgetTokens(ctx context.Context, r ring) (old login, err error
 // endPortal ends the session of a portal. AWS needs an access token for that, which may have to be refreshed.
 func (e *errand) endPortal(ctx context.Context, old login) error {
 	if !e.fits(old) {
-		return errors.New("it was of another portal")
+		return errors.New("it was for another portal, region or endpoint than the configuration names now")
 	}
 	e.calling.Store(true)
 	creds, ok := e.living(old, 0)
@@ -459,7 +385,7 @@ func (e *errand) refresh(ctx context.Context, l login) (login, error) {
 	e.calling.Store(true)
 	if l.Kind == profiles.Portal {
 		token, err := e.sts.CreateToken(ctx, e.at(l), l.Client, grant)
-		e.hideToken(token)
+		e.hideSecrets(token.Access, token.Refresh)
 		if err != nil {
 			return l, err
 		}
@@ -471,7 +397,7 @@ func (e *errand) refresh(ctx context.Context, l login) (login, error) {
 		}
 		token, err := e.sts.CreateConsoleToken(ctx, e.at(l), key, l.Client.ID, grant)
 		e.hideCredentials(token.Credentials)
-		e.hideCodes(token.Refresh)
+		e.hideSecrets(token.Refresh)
 		if err != nil {
 			return l, err
 		}
@@ -480,9 +406,4 @@ func (e *errand) refresh(ctx context.Context, l login) (login, error) {
 	}
 	l.Offset = e.sts.ServerOffset()
 	return l, nil
-}
-
-// hideToken keeps tokens out of all messages.
-func (e *errand) hideToken(t exchange.Token) {
-	e.hideCodes(t.Access, t.Refresh)
 }

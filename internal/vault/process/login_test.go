@@ -194,7 +194,7 @@ func (a *pageAWS) CreateConsoleToken(
 		SecretAccessKey: secret.New("CONSOLESECRET-" + access), SessionToken: secret.New(access), Issued: now,
 		Expires: now.Add(15 * time.Minute)}}
 	if g.Refresh.IsZero() {
-		t.ARN, t.Account = a.arn, "111122223333"
+		t.Credentials.Subject = a.arn
 	}
 	return t, nil
 }
@@ -221,7 +221,7 @@ const testStart = "https://my.awsapps.com/start"
 func newPageWorld(t *testing.T, kind profiles.Kind) *pageWorld {
 	w := &pageWorld{T: t, aws: newPageAWS(), ring: &lossyRing{items: map[string][]byte{}}, name: "my-sso",
 		at: profiles.Endpoint{Region: "eu-west-1"}, home: t.TempDir(), registry: homeRegistry()}
-	w.page = vault.Page{Kind: kind, StartURL: testStart}
+	w.page = vault.Page{Kind: kind, StartURL: testStart, Scopes: []string{profiles.AccountScope}}
 	if kind == profiles.ConsoleLogin {
 		w.page, w.name = vault.Page{Kind: kind, ARN: testARN}, "paul"
 	}
@@ -365,9 +365,9 @@ func TestPortalLoginByRedirect(t *testing.T) {
 	at, err := url.Parse(p.URL)
 	must(t, err)
 	q := at.Query()
-	if len(p.Proof) != 64 || q.Get("code_challenge") != base64.RawURLEncoding.EncodeToString(sum[:]) ||
-		len(p.State) != 43 || q.Get("state") != p.State || p.Redirect != testRedirect || p.UserCode != "" ||
-		q.Get("scopes") != accountAccess || time.Until(p.Expires) < 9*time.Minute {
+	if len(p.Proof) != 52 || q.Get("code_challenge") != base64.RawURLEncoding.EncodeToString(sum[:]) ||
+		len(p.State) != 26 || q.Get("state") != p.State || p.Redirect != testRedirect || p.UserCode != "" ||
+		q.Get("scopes") != profiles.AccountScope {
 		t.Errorf("the page is %+v", p)
 	}
 	a, err := w.finish(p)
@@ -443,7 +443,7 @@ func TestBeginLoginRefuses(t *testing.T) {
 		"no URL":         func(p *vault.Page) { p.StartURL = "" },
 		"user":           func(p *vault.Page) { p.StartURL = "https://x@my.awsapps.com/start" },
 		"new line":       func(p *vault.Page) { p.StartURL = testStart + "\n" },
-		"long":           func(p *vault.Page) { p.StartURL = testStart + strings.Repeat("x", maxURL) },
+		"long":           func(p *vault.Page) { p.StartURL = testStart + strings.Repeat("x", 2048) },
 		"scope":          func(p *vault.Page) { p.Scopes = []string{"a b"} },
 		"scopes":         func(p *vault.Page) { p.Scopes = make([]string, 21) },
 		"kind":           func(p *vault.Page) { p.Kind = profiles.WebIdentity },

@@ -20,10 +20,6 @@ import (
 const (
 	loginVersion = 1
 	loginPrefix  = ourPrefix + "login-"
-	// longestAccess is the longest life of an access token: without a refresh token it lives as long as the session of
-	// the portal.
-	// https://docs.aws.amazon.com/singlesignon/latest/userguide/configure-user-session.html
-	longestAccess = 90 * 24 * time.Hour
 )
 
 // The flows of IAM Identity Center. A client that is registered for both would make AWS answer 500.
@@ -80,7 +76,7 @@ func (l login) check() error {
 		return nil
 	case c.AccessKeyID == "" || c.SessionToken.IsZero() || l.Kind == profiles.ConsoleLogin && c.SecretAccessKey.IsZero():
 		return errors.New("a part of its access token is missing")
-	case c.Issued.IsZero() || life <= 0 || life > longestAccess+time.Minute:
+	case c.Issued.IsZero() || life <= 0 || life > exchange.LongestPortal+time.Minute:
 		return errors.New("the times of its access token are not plausible")
 	}
 	return nil

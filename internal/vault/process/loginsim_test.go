@@ -49,7 +49,8 @@ func testSimulatedLogins(t *testing.T, offsets ...time.Duration) {
 			sim.SetClockOffset(offset)
 			must(t, sim.AnswerPages("allow", "paul"))
 			c := fileCaller(t)
-			portal := profiles.Source{Name: "demo", Kind: profiles.Portal, StartURL: simStart, Endpoint: endpoint}
+			portal := profiles.Source{Name: "demo", Kind: profiles.Portal, StartURL: simStart,
+				Scopes: []string{profiles.AccountScope}, Endpoint: endpoint}
 			console := profiles.Source{Name: "paul", Kind: profiles.ConsoleLogin, Endpoint: endpoint,
 				ARN: "arn:aws:iam::111122223333:user/paul"}
 			open := func(source profiles.Source) (session.Credentials, error) {

@@ -214,13 +214,13 @@ func testKeptIn(t *testing.T, b *bed) {
 func logIn(t *testing.T, c *vault.Caller, name string) profiles.Source {
 	t.Helper()
 	source := profiles.Source{Name: name, Kind: profiles.Portal, StartURL: testStart,
-		Endpoint: profiles.Endpoint{Region: "eu-west-1"}}
+		Scopes: []string{profiles.AccountScope}, Endpoint: profiles.Endpoint{Region: "eu-west-1"}}
 	must(t, os.MkdirAll(filepath.Dir(c.StateDir), 0o700))
 	must(t, os.WriteFile(callsFile(c.StateDir), nil, 0o600))
 	must(t, os.WriteFile(refreshFile(c.StateDir), []byte("REFRESHTOKEN"), 0o600))
 	page, err := c.BeginLogin(t.Context(), source, testRedirect)
 	must(t, err)
-	if len(page.Proof.Reveal()) != 64 || page.URL != "https://oidc.example/authorize" || page.Redirect != testRedirect {
+	if len(page.Proof.Reveal()) != 52 || page.URL != "https://oidc.example/authorize" || page.Redirect != testRedirect {
 		t.Errorf("the page is %+v", page)
 	}
 	until, err := c.FinishLogin(t.Context(), source, page, secret.New("a code"))
