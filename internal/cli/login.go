@@ -37,6 +37,7 @@ func (p *program) loginCommand() *cli.Command {
 			&cli.StringFlag{Name: "console", Usage: "sign in to the AWS console and keep the login as the new source `NAME`"},
 			&cli.StringFlag{Name: "region", Usage: "sign in to `REGION` with --console; otherwise AWS_REGION of your shell"},
 			&cli.BoolFlag{Name: "remote", Usage: "read the text that a console login shows in a browser on another machine"},
+			&cli.BoolFlag{Name: "yes", Usage: "take over the login of aws login and link its profile, without a question"},
 			&cli.StringFlag{Name: "browser", Usage: "open the page with `COMMAND`, which can use {profile}, {account} and {url}"},
 		},
 		BashComplete: p.completeLogins,
@@ -45,7 +46,8 @@ func (p *program) loginCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			o := pageOptions{device: c.Bool("device"), remote: c.Bool("remote"), browser: browserOption(c)}
+			o := pageOptions{device: c.Bool("device"), remote: c.Bool("remote"), browser: browserOption(c),
+				yes: c.Bool("yes")}
 			switch {
 			case c.IsSet("region") && !c.IsSet("console"):
 				return fault.New(fault.Usage, "--region only works with --console").WithHint("broker login --help")
@@ -155,7 +157,7 @@ func (p *program) login(
 	}
 	var failed []error
 	for _, t := range targets {
-		resp, err := p.loginTo(ctx, set, t, code, o)
+		resp, fresh, err := p.loginTo(ctx, set, t, code, o)
 		switch {
 		case fault.Is(err, fault.Interrupted):
 			return err // Ctrl-C ends the whole command, not only the first prompt
@@ -175,6 +177,11 @@ func (p *program) login(
 			}
 			p.say("%s until %s", what, s.Expires.Local().Format(time.DateTime))
 		}
+		if fresh && t.source.Kind == profiles.ConsoleLogin {
+			if err := p.offerLink(ctx, t.source.Name, o.yes); err != nil {
+				failed = append(failed, err)
+			}
+		}
 	}
 	sets := slices.DeleteFunc(slices.Clone(names), func(name string) bool {
 		_, err := set.Resolve(name)
@@ -186,25 +193,36 @@ func (p *program) login(
 	return p.first(failed)
 }
 
-// loginTo opens the session of one source. If a person has to log in on a page, it opens the page.
+// loginTo opens the session of one source. If a person has to log in on a page, it opens the page. fresh means that the
+// person has just logged in there, or agreed to take over the login of another tool.
 func (p *program) loginTo(
 	ctx context.Context, set *profiles.Set, t loginTarget, code secret.String, o pageOptions,
-) (wire.Response, error) {
+) (resp wire.Response, fresh bool, err error) {
 	var page *pageLogin
 	if t.source.Kind.ByPage() {
-		var err error
 		if page, err = p.newPageLogin(set, t.name, t.source, o); err != nil {
-			return wire.Response{}, err
+			return wire.Response{}, false, err
 		}
 	}
-	resp, err := p.ask(ctx, wire.Request{Verb: wire.Login, Profile: t.name, Code: code})
+	req := wire.Request{Verb: wire.Login, Profile: t.name, Code: code}
+	resp, err = p.ask(ctx, req)
 	if page != nil && fault.Is(err, fault.LoginNeeded) {
-		err = page.byDaemon(&resp).run(ctx)
+		page, fresh = page.byDaemon(&resp), true
+		taken, failed := page.takeOver(ctx, o)
+		switch {
+		case failed != nil:
+			return resp, false, failed
+		case taken:
+			resp, err = p.ask(ctx, req) // that login may have ended
+		}
+		if fault.Is(err, fault.LoginNeeded) {
+			err = page.run(ctx)
+		}
 	}
 	if err == nil && resp.Status == nil {
 		err = fault.New(fault.Unreachable, "the daemon's answer has no session")
 	}
-	return resp, err
+	return resp, fresh, err
 }
 
 // assumeAll requests the sessions of all profiles at once, so that they are cached.

@@ -47,6 +47,7 @@ type pageLogin struct {
 type pageOptions struct {
 	device, remote bool
 	browser        *string // nil if it is not given
+	yes            bool    // the person agrees to all questions but those on the page
 }
 
 // given returns the name of one option that is given, or "".
@@ -258,11 +259,10 @@ func (l *pageLogin) byPaste(ctx context.Context) error {
 	return err
 }
 
-// pasted reads the text from stdin, or from the terminal. A terminal passes only a line of limited length on, which is
-// 1024 bytes on macOS.
+// pasted reads the text from stdin, or from the terminal.
 func (l *pageLogin) pasted(ctx context.Context) (secret.String, error) {
 	if !isTerminal(l.stdin) {
-		text, err := io.ReadAll(io.LimitReader(l.stdin, maxAnswer))
+		text, err := io.ReadAll(io.LimitReader(l.stdin, maxPaste))
 		if err == nil && len(text) > 0 {
 			return secret.New(string(text)), nil
 		}
@@ -272,7 +272,7 @@ func (l *pageLogin) pasted(ctx context.Context) (secret.String, error) {
 		return secret.String{}, fault.Of(err).WithHint("%s < FILE", l.printed)
 	}
 	defer func() { _ = t.Close() }()
-	return t.hidden(ctx, "Text from the page: ")
+	return t.pasted(ctx, "Text from the page: ")
 }
 
 // codeOf returns the code in a text of the form state=…&code=…, which the page shows in base64.
@@ -321,16 +321,22 @@ func (l *pageLogin) makeKeyring(ctx context.Context) error {
 	return ring.keep()
 }
 
+// askMaking sends a request of a login. If the keyring was never created, it creates it and sends the request again.
+func (l *pageLogin) askMaking(ctx context.Context, req wire.Request) (wire.Response, error) {
+	resp, err := l.ask(ctx, req)
+	if fault.Is(err, fault.NotFound) {
+		if err = l.makeKeyring(ctx); err == nil {
+			resp, err = l.ask(ctx, req)
+		}
+	}
+	return resp, err
+}
+
 // byDaemon makes the daemon begin and finish the login. done gets the answer to the last request.
 func (l *pageLogin) byDaemon(done *wire.Response) *pageLogin {
 	l.begin = func(ctx context.Context, redirect string) (wire.Page, error) {
 		req := wire.Request{Verb: wire.BeginLogin, Profile: l.name, Page: &wire.Page{Redirect: redirect}}
-		resp, err := l.ask(ctx, req)
-		if fault.Is(err, fault.NotFound) {
-			if err = l.makeKeyring(ctx); err == nil {
-				resp, err = l.ask(ctx, req)
-			}
-		}
+		resp, err := l.askMaking(ctx, req)
 		if err == nil && (resp.Page == nil || resp.Page.URL == "") {
 			err = fault.New(fault.Unreachable, "the daemon's answer has no page to log in on")
 		}
@@ -340,7 +346,7 @@ func (l *pageLogin) byDaemon(done *wire.Response) *pageLogin {
 		return *resp.Page, nil
 	}
 	l.finish = func(ctx context.Context, page wire.Page, code secret.String) (*wire.Page, error) {
-		resp, err := l.ask(ctx, wire.Request{Verb: wire.FinishLogin, Profile: l.name, Page: &page, Code: code})
+		resp, err := l.askMaking(ctx, wire.Request{Verb: wire.FinishLogin, Profile: l.name, Page: &page, Code: code})
 		if err == nil && resp.Page == nil && (resp.Status == nil || len(resp.Status.Sessions) == 0) {
 			err = fault.New(fault.Unreachable, "the daemon's answer has no login")
 		}

@@ -149,6 +149,10 @@ type Login struct {
 	Interval time.Duration // between two questions whether the person has confirmed
 	// Proof is what FinishLogin needs besides the code: the code verifier of PKCE, or the device code.
 	Proof secret.String
+	// Adopt is the absolute directory in which `aws login` keeps its logins. If it is set, no login has begun:
+	// FinishLogin takes over the login that this tool has for the ARN of the source, or fails with NotFound. From then on
+	// that tool has to log in again, because each refresh ends the refresh token before it: ask the person first.
+	Adopt string
 }
 
 // Step is one call of a plan, and how it is signed.

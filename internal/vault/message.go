@@ -101,10 +101,6 @@ type Request struct {
 	NextCode string         `json:"next_code,omitempty"`
 	// Page is a source that people log in to on a web page, and the login that has begun.
 	Page *Page `json:"page,omitempty"`
-	// Adopt makes OpFinishLogin take the login over that `aws login` made. LoginCache is the directory of its files;
-	// empty means the default below the home directory.
-	Adopt      bool   `json:"adopt,omitempty"`
-	LoginCache string `json:"login_cache,omitempty"`
 	// Route is the route to AWS; a proxy may have a password.
 	Route profiles.Route `json:"route"`
 }
@@ -187,6 +183,7 @@ type Page struct {
 	Expires    time.Time     `json:"expires,omitzero"`
 	IntervalMS int64         `json:"interval_ms,omitempty"`
 	Proof      string        `json:"proof,omitempty"`
+	Adopt      string        `json:"adopt,omitempty"`
 }
 
 // Device is a device that is being enrolled. Seed is set only in the answer that reports its creation, and only if
@@ -256,7 +253,7 @@ func pageOf(source profiles.Source, login session.Login) *Page {
 	}
 	return &Page{Kind: source.Kind, StartURL: source.StartURL, Scopes: source.Scopes, ARN: source.ARN,
 		URL: login.URL, Redirect: login.Redirect, State: login.State, UserCode: login.UserCode, Expires: login.Expires,
-		IntervalMS: login.Interval.Milliseconds(), Proof: login.Proof.Reveal()}
+		IntervalMS: login.Interval.Milliseconds(), Proof: login.Proof.Reveal(), Adopt: login.Adopt}
 }
 
 func loginRequest(op Operation, source profiles.Source, login session.Login, code secret.String) *Request {

@@ -3,7 +3,6 @@ package process
 import (
 	"context"
 	"crypto/sha1"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,6 +19,7 @@ import (
 	"broker/internal/profiles"
 	"broker/internal/record"
 	"broker/internal/system"
+	"broker/internal/vault"
 )
 
 const (
@@ -147,14 +147,11 @@ func (e *errand) adoptSignIn(ctx context.Context, r ring) (*answer, error) {
 		return nil, fault.New(fault.Config, "the endpoint of %q is not AWS's, so a login of aws login is not sent there",
 			e.Source).WithHint("broker login %s", e.Source)
 	}
-	dir := e.LoginCache
-	if dir == "" {
-		dir = filepath.Join(paths.Home(), ".aws", "login", "cache")
+	if !filepath.IsAbs(e.Page.Adopt) {
+		return nil, fault.New(fault.Config, "the directory of the logins of aws login is not an absolute path: %q",
+			e.Page.Adopt)
 	}
-	if !filepath.IsAbs(dir) {
-		return nil, fault.New(fault.Config, "the directory of the logins of aws login is not an absolute path: %q", dir)
-	}
-	path := filepath.Join(dir, fmt.Sprintf("%x.json", sha256.Sum256([]byte(e.Page.ARN))))
+	path := filepath.Join(e.Page.Adopt, vault.SignInFile(e.Page.ARN))
 	f := &foreignConsole{}
 	err := readForeign(ctx, path, f)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -241,7 +241,7 @@ func (e *errand) finishLogin(ctx context.Context, r ring) (*answer, error) {
 	if err := e.checkPage(); err != nil {
 		return nil, err
 	}
-	if e.Adopt {
+	if e.Page.Adopt != "" {
 		return e.adoptSignIn(ctx, r)
 	}
 	client, err := e.flow(e.Page.Redirect)
