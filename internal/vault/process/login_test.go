@@ -715,6 +715,7 @@ func TestConsoleSignIn(t *testing.T) {
 	}
 	key := w.read().Key.Reveal()
 	w.age(time.Minute)
+	w.at.Region = "us-east-1" // the region of a profile may change, that of the login does not
 	w.wantToken("ACCESSTOKEN-3")
 	if w.read().Key.Reveal() != key {
 		t.Error("the refresh changed the key")
