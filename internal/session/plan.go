@@ -82,6 +82,8 @@ type Credentials struct {
 	Issued          time.Time // the time of AWS's clock when it answered
 	Subject         string    // ARN of the assumed role session, or of the federated user; empty for GetSessionToken
 	Cached          bool      // the cache had them: nothing was fetched for this request
+	// LoginEnds is when AWS ends the login that gave them, by its clock, whatever renews them. Zero if it is not known.
+	LoginEnds time.Time
 }
 
 // SessionName returns the name of the role session or of the federated user, or "".

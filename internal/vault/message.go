@@ -159,6 +159,7 @@ type Credentials struct {
 	Expires         time.Time `json:"expires"`
 	Issued          time.Time `json:"issued,omitzero"`
 	Subject         string    `json:"subject,omitempty"`
+	LoginEnds       time.Time `json:"login_ends,omitzero"`
 }
 
 // DeviceRequest says how a device is enrolled; see Enrollment.
@@ -206,6 +207,7 @@ func (c *Credentials) Sealed() session.Credentials {
 		Expires:         c.Expires,
 		Issued:          c.Issued,
 		Subject:         c.Subject,
+		LoginEnds:       c.LoginEnds,
 	}
 }
 

@@ -41,6 +41,13 @@ func (e *errand) openLogin(ctx context.Context, r ring) (*answer, error) {
 	return &answer{Credentials: revealCredentials(creds)}, nil
 }
 
+// token returns the access token with the end of the login.
+func (l login) token() session.Credentials {
+	c := l.Access
+	c.LoginEnds = l.Ends
+	return c
+}
+
 func (e *errand) access(ctx context.Context, r ring) (session.Credentials, error) {
 	l, err := e.loadLogin(ctx, r)
 	if err != nil && !errors.Is(err, errNoLogin) {
@@ -53,7 +60,7 @@ func (e *errand) access(ctx context.Context, r ring) (session.Credentials, error
 	}
 	next, err := e.renewed(ctx, r, l)
 	if err == nil {
-		return next.Access, nil
+		return next.token(), nil
 	}
 	// A token that still lives serves until its end, if a new one failed for any reason.
 	if creds, ok := e.living(next, almostOver); ok {

@@ -328,7 +328,7 @@ func (e *errand) finishSignIn(ctx context.Context, r ring, client string) (*answ
 			"other session there", token.ARN, e.Source, want).WithHint("broker login %s", e.Source)
 	}
 	return e.storeNew(ctx, r, login{ARN: token.ARN, Client: exchange.Registration{ID: client}, Key: stored,
-		Refresh: token.Refresh, Access: token.Credentials})
+		Refresh: token.Refresh, Access: token.Credentials, Ends: e.now(0).Add(longestSignIn).UTC().Truncate(time.Second)})
 }
 
 // storeNew stores the tokens of a login that a person has just made. It keeps the registered clients.
@@ -357,8 +357,8 @@ func (e *errand) storeNew(ctx context.Context, r ring, l login) (*answer, error)
 	switch {
 	case l.Refresh.IsZero():
 		a.Until = l.Access.Expires
-	case l.Kind == profiles.ConsoleLogin:
-		a.Until = e.now(0).Add(longestSignIn).UTC().Truncate(time.Second)
+	default:
+		a.Until = l.Ends
 	}
 	if l.Kind == profiles.ConsoleLogin {
 		a.Identity = &vault.Identity{ARN: l.ARN, Account: accountOf(l.ARN)}

@@ -707,7 +707,7 @@ func TestConsoleSignIn(t *testing.T) {
 		t.Errorf("the first login: %+v, %v", a, err)
 	}
 	c, err := w.open()
-	if err != nil || c.AccessKeyID != "ASIACONSOLE" || c.SecretAccessKey == "" {
+	if err != nil || c.AccessKeyID != "ASIACONSOLE" || c.SecretAccessKey == "" || !c.LoginEnds.Equal(a.Until) {
 		t.Errorf("open: %+v, %v", c, err)
 	}
 	if l := w.read(); l.Client.ID != exchange.ConsoleCrossDevice || l.Region != "eu-west-1" {
@@ -717,6 +717,9 @@ func TestConsoleSignIn(t *testing.T) {
 	w.age(time.Minute)
 	w.at.Region = "us-east-1" // the region of a profile may change, that of the login does not
 	w.wantToken("ACCESSTOKEN-3")
+	if c, err := w.open(); err != nil || !c.LoginEnds.Equal(a.Until) {
+		t.Errorf("after a refresh the login ends at %v, want %v, %v", c.LoginEnds, a.Until, err)
+	}
 	if w.read().Key.Reveal() != key {
 		t.Error("the refresh changed the key")
 	}
