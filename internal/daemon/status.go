@@ -86,7 +86,8 @@ func (d *Daemon) state(_ context.Context, c call) error {
 	for _, h := range held[min(max(c.req.Offset, 0), len(held)):] {
 		s := wire.Session{ID: h.Key.String(), Source: h.Source, Role: h.Role, ReadOnly: h.ReadOnly,
 			Device: h.Device, Profile: h.Profile,
-			AccessKeyID: h.AccessKeyID, LastUse: h.LastUse, Endpoint: fault.Line(h.Endpoint), Kind: string(h.Kind), Login: h.Login}
+			AccessKeyID: h.AccessKeyID, LastUse: h.LastUse, Endpoint: fault.Line(h.Endpoint),
+			Kind: string(h.Kind), Login: h.Login}
 		if !h.Expires.IsZero() {
 			s.Expires = &h.Expires
 		}

@@ -281,7 +281,9 @@ func NewPlan(chain profiles.Chain, d Defaults) (*Plan, error) {
 		last.ElevatedUntil = d.ElevatedUntil
 	}
 	for i := range p.Steps {
-		p.Steps[i].Endpoint = p.Steps[i].Endpoint.Replaced(d.STSEndpoint)
+		if p.Steps[i].Operation != RunProgram { // it calls nothing
+			p.Steps[i].Endpoint = p.Steps[i].Endpoint.Replaced(d.STSEndpoint)
+		}
 	}
 	p.keys = keysOf(p)
 	return p, nil

@@ -47,7 +47,7 @@ type login struct {
 	Refresh  secret.String
 	Access   session.Credentials // zero if there is none
 	Offset   time.Duration       // AWS's clock minus ours when Access was stored
-	Ends     time.Time           // of profiles.ConsoleLogin, by AWS's clock: no refresh works from here on; zero if not known
+	Ends     time.Time           // of profiles.ConsoleLogin: no refresh works from here on; zero if not known
 	// Dismissed is the hash of the tokens of `aws sso login` that are not adopted again.
 	Dismissed string
 	belongs
