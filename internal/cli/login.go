@@ -204,18 +204,11 @@ func (p *program) loginTo(
 			return wire.Response{}, false, err
 		}
 	}
-	req := wire.Request{Verb: wire.Login, Profile: t.name, Code: code}
-	resp, err = p.ask(ctx, req)
+	resp, err = p.ask(ctx, wire.Request{Verb: wire.Login, Profile: t.name, Code: code})
 	if page != nil && fault.Is(err, fault.LoginNeeded) {
 		page, fresh = page.byDaemon(&resp), true
-		taken, failed := page.takeOver(ctx, o)
-		switch {
-		case failed != nil:
-			return resp, false, failed
-		case taken:
-			resp, err = p.ask(ctx, req) // that login may have ended
-		}
-		if fault.Is(err, fault.LoginNeeded) {
+		var taken bool
+		if taken, err = page.takeOver(ctx, o); err == nil && !taken {
 			err = page.run(ctx)
 		}
 	}

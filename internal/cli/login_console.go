@@ -125,7 +125,11 @@ func (l *pageLogin) takeOver(ctx context.Context, o pageOptions) (bool, error) {
 	if !agreed {
 		return false, nil
 	}
-	if _, err := l.finish(ctx, wire.Page{Adopt: cache}, secret.String{}); err != nil {
+	switch _, err := l.finish(ctx, wire.Page{Adopt: cache}, secret.String{}); {
+	case fault.Is(err, fault.LoginNeeded): // that login has ended
+		l.warn([]string{fault.Of(err).Message})
+		return false, nil
+	case err != nil:
 		return false, err
 	}
 	l.say("%s: took over the login of aws login as %s", name, fault.Line(l.source.ARN))

@@ -149,8 +149,8 @@ type center struct {
 	kept    string // the access token that the vault keeps; empty after Drop
 	expires time.Time
 	ends    time.Time // of the login
-	dead    bool // the refresh token is no longer accepted
-	opened  int  // refreshes and reads of the keyring
+	dead    bool      // the refresh token is no longer accepted
+	opened  int       // refreshes and reads of the keyring
 	begun   int
 	ended   []string
 	refuse  error // of GetRoleCredentials

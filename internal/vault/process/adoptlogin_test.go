@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -254,6 +255,8 @@ func signInText(t *testing.T, w *pageWorld, curve elliptic.Curve, region string)
 		time.Now().Add(10*time.Minute).UTC().Format(time.RFC3339), exchange.ConsoleSameDevice, text, region)
 }
 
+var expiresAt = regexp.MustCompile(`"expiresAt": "[^"]*"`)
+
 // TestAdoptSignIn: the login of `aws login` is taken over when the request says so, with its key, and in its region.
 func TestAdoptSignIn(t *testing.T) {
 	if name := vault.SignInFile(testARN); !strings.HasPrefix(name, cacheOfARN) || !strings.HasSuffix(name, "391ecc.json") {
@@ -299,6 +302,18 @@ func TestAdoptSignIn(t *testing.T) {
 		},
 		"another account": func(_ *pageWorld, s string) (string, string) {
 			return strings.Replace(s, "111122223333", "9", 1), elsewhere
+		},
+		"another person": func(w *pageWorld, s string) (string, string) {
+			w.aws.arn = "arn:aws:iam::111122223333:user/anna"
+			return s, elsewhere
+		},
+		"another person, refreshed": func(w *pageWorld, s string) (string, string) {
+			w.aws.arn = "arn:aws:iam::111122223333:user/anna"
+			return expiresAt.ReplaceAllString(s, `"expiresAt": "2020-01-01T00:00:00Z"`), elsewhere
+		},
+		"ended": func(w *pageWorld, s string) (string, string) {
+			w.aws.refresh = "REFRESHTOKEN-later"
+			return expiresAt.ReplaceAllString(s, `"expiresAt": "2020-01-01T00:00:00Z"`), elsewhere
 		},
 		"no region": func(w *pageWorld, s string) (string, string) { w.at.Region = ""; return s, elsewhere },
 		"not JSON":  func(_ *pageWorld, s string) (string, string) { return "SECRET", elsewhere },

@@ -199,6 +199,13 @@ func (a *pageAWS) CreateConsoleToken(
 	return t, nil
 }
 
+func (a *pageAWS) Identity(_ context.Context, keys exchange.Keys, _ profiles.Endpoint) (exchange.Identity, error) {
+	if keys.Token.IsZero() || keys.Secret.IsZero() {
+		return exchange.Identity{}, errors.New("a part is missing")
+	}
+	return exchange.Identity{ARN: a.arn}, nil
+}
+
 func (a *pageAWS) ServerOffset() time.Duration { return 0 }
 
 // pageWorld is a keyring in which people log in to one source.
