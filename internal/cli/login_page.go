@@ -36,6 +36,7 @@ type pageLogin struct {
 	browser console.Browser
 	// elsewhere means that the browser is not on this machine: the person types or pastes a code.
 	elsewhere bool
+	patience  time.Duration
 	printed   fault.Hint // the command that needs no browser here
 	// begin returns the page for a redirect, and finish exchanges the code of a page. finish returns the page again
 	// while nobody has confirmed.
@@ -71,7 +72,7 @@ func (p *program) newPageLogin(
 	if err != nil {
 		return nil, err
 	}
-	l := &pageLogin{program: p, set: set, name: name, source: source}
+	l := &pageLogin{program: p, set: set, name: name, source: source, patience: pagePatience}
 	l.printed = fault.Hintf("broker login %s --device", name)
 	wrong := o.remote
 	if source.Kind == profiles.ConsoleLogin {
@@ -142,7 +143,7 @@ func noBrowserHere() bool {
 // run leads a person through the login.
 func (l *pageLogin) run(ctx context.Context) error {
 	l.interrupts.catch()
-	ctx, cancel := context.WithTimeout(ctx, pagePatience)
+	ctx, cancel := context.WithTimeout(ctx, l.patience)
 	defer cancel()
 	var err error
 	switch {
@@ -158,7 +159,7 @@ func (l *pageLogin) run(ctx context.Context) error {
 		return fault.ErrInterrupted
 	case errors.Is(err, context.DeadlineExceeded):
 		return fault.New(fault.LoginNeeded, "nobody logged in to %s within %s", l.source.Name,
-			profiles.FormatDuration(pagePatience)).WithHint("broker login %s", l.name)
+			profiles.FormatDuration(l.patience)).WithHint("broker login %s", l.name)
 	}
 	return err
 }
