@@ -185,8 +185,8 @@ func (e *errand) adoptSignIn(ctx context.Context, r ring) (*answer, error) {
 	return e.storeNew(ctx, r, l)
 }
 
-// proven returns a login of a file once AWS has said that it is of the ARN of the source. The file itself proves nothing:
-// a variable of a repository can lead to it.
+// proven returns a login of a file once AWS has said that it is of the ARN of the source. The file itself proves
+// nothing: a variable of a repository can lead to it.
 func (e *errand) proven(ctx context.Context, l login) (login, error) {
 	creds, ok := e.living(l, almostOver)
 	if !ok {
