@@ -151,7 +151,7 @@ func TestRemoteLoginOnATerminal(t *testing.T) {
 	must(t, err)
 	plain, err := base64.StdEncoding.DecodeString(text)
 	must(t, err)
-	long := base64.StdEncoding.EncodeToString([]byte(string(plain) + "&more=" + strings.Repeat("x", 6000)))
+	long := base64.StdEncoding.EncodeToString([]byte("more=" + strings.Repeat("x", 6000) + "&" + string(plain)))
 	s.keys("wrong\x15" + long + "!\x7f\r")
 	s.waits("paul: logged in until ")
 	s.waits("Link paul, so that all AWS tools use this login? [y/N] ")
