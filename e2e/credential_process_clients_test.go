@@ -152,14 +152,15 @@ func TestClientsBoto3(t *testing.T) {
 	}
 }
 
-// TestClientsWebIdentity: once a web identity is linked, boto3 and the AWS CLI get its session from Broker, whose file is
-// read by nobody else.
+// TestClientsWebIdentity: once a web identity is linked, boto3 and the AWS CLI get its session from Broker, and none of
+// them reads the token.
 func TestClientsWebIdentity(t *testing.T) {
 	h := newHouse(t)
 	must(t, h.startSim())
 	must(t, h.settings(""))
-	token, payload := filepath.Join(h.dir, "token.jwt"), fmt.Sprintf(
-		`{"iss": "https://oidc.demo.example/cluster", "sub": "shop", "aud": "sts", "exp": %d}`, time.Now().Add(time.Hour).Unix())
+	token := filepath.Join(h.dir, "token.jwt")
+	payload := fmt.Sprintf(`{"iss": "https://oidc.demo.example/cluster", "sub": "shop", "aud": "sts", "exp": %d}`,
+		time.Now().Add(time.Hour).Unix())
 	must(t, h.write(token, "e30."+base64.RawURLEncoding.EncodeToString([]byte(payload))+".c2lnbmF0dXJl"))
 	must(t, h.write(h.awsConfig(), "[profile shop]\nweb_identity_token_file = "+token+
 		"\nrole_arn = arn:aws:iam::222233334444:role/pod\nregion = eu-west-1\n"))
