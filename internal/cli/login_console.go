@@ -155,7 +155,7 @@ func (p *program) offerLink(ctx context.Context, name string, yes bool) error {
 	switch {
 	case agreed && err == nil:
 		return p.link(ctx, []string{name}, credproc, linkOptions{yes: yes})
-	case fault.Is(err, fault.Interrupted):
+	case yes, fault.Is(err, fault.Interrupted):
 		return err
 	}
 	p.say("AWS tools do not use this login yet: %s", fault.Hintf("broker profiles link %s", name))
