@@ -417,6 +417,9 @@ func (org *Organization) checkRole(role Role, seen unique) error {
 			return err
 		}
 	}
+	if role.WebIdentity != "" && len(role.Trust) > 0 {
+		return fmt.Errorf("a role has trust or web_identity, not both")
+	}
 	if role.WebIdentity != "" && !strings.HasPrefix(role.WebIdentity, "https://") {
 		return fmt.Errorf("web_identity is not an https URL: %s", role.WebIdentity)
 	}

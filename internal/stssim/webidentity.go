@@ -45,6 +45,11 @@ type webIdentityRole struct {
 	Provider                    string
 }
 
+// provider returns the ARN of the provider whose tokens the role trusts.
+func (r *role) provider() string {
+	return r.account.arn("iam", "oidc-provider/"+strings.TrimPrefix(r.WebIdentity, "https://"))
+}
+
 // assumeRoleWithWebIdentity opens a session of a role for the owner of a token.
 func (w *world) assumeRoleWithWebIdentity(c *call) (any, *apiError) {
 	var cs constraints
@@ -96,7 +101,7 @@ func (w *world) assumeRoleWithWebIdentity(c *call) (any, *apiError) {
 		inline:   []byte(c.get("Policy")),
 	}
 	result := webIdentityRole{SubjectFromWebIdentityToken: token.Subject, Audience: token.Audience,
-		Provider: target.account.arn("iam", "oidc-provider/"+strings.TrimPrefix(token.Issuer, "https://"))}
+		Provider: target.provider()}
 	result.Credentials, result.PackedPolicySize = w.open(session, length, c.now).xml(), packed
 	result.AssumedRoleUser.Arn, result.AssumedRoleUser.AssumedRoleID = session.arn, session.userID
 	return result, nil
