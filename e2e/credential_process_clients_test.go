@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -149,6 +150,43 @@ func TestClientsBoto3(t *testing.T) {
 	if ran == 0 {
 		missing(t, "a python3 with boto3")
 	}
+}
+
+// TestClientsWebIdentity: once a web identity is linked, boto3 and the AWS CLI get its session from Broker, and none of
+// them reads the token.
+func TestClientsWebIdentity(t *testing.T) {
+	h := newHouse(t)
+	must(t, h.startSim())
+	must(t, h.settings(""))
+	token := filepath.Join(h.dir, "token.jwt")
+	payload := fmt.Sprintf(`{"iss": "https://oidc.demo.example/cluster", "sub": "shop", "aud": "sts", "exp": %d}`,
+		time.Now().Add(time.Hour).Unix())
+	must(t, h.write(token, "e30."+base64.RawURLEncoding.EncodeToString([]byte(payload))+".c2lnbmF0dXJl"))
+	must(t, h.write(h.awsConfig(), "[profile shop]\nweb_identity_token_file = "+token+
+		"\nrole_arn = arn:aws:iam::222233334444:role/pod\nregion = eu-west-1\n"))
+	h.ok(t, "broker", "profiles", "link", "shop")
+	ran := 0
+	const arn = "arn:aws:sts::222233334444:assumed-role/pod/"
+	for _, python := range installed("python3") {
+		if r := h.run(python, "-c", "import boto3"); r.code == 0 {
+			ran++
+			if out := h.ok(t, python, "-c", botoProgram, "shop", h.sim.url); !strings.HasPrefix(out, arn) {
+				t.Errorf("%s: %q", python, out)
+			}
+		}
+	}
+	for _, program := range installed("aws") {
+		ran++
+		out := h.ok(t, program, "sts", "get-caller-identity", "--profile", "shop", "--endpoint-url", h.sim.url,
+			"--query", "Arn", "--output", "text")
+		if !strings.HasPrefix(out, arn) {
+			t.Errorf("%s: %q", program, out)
+		}
+	}
+	if ran == 0 {
+		missing(t, "a python3 with boto3")
+	}
+	h.counted(t, "AssumeRoleWithWebIdentity", 1)
 }
 
 // TestClientsGoSDK loads the profiles as a Go program does, with the SDK's own parser of credential_process.

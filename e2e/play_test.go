@@ -57,6 +57,22 @@ func playRole(role string) int {
 			return 1
 		}
 		return 0
+	case "confirmation": // prints the text of the page of a console login
+		text, err := confirmed(os.Args[1])
+		fmt.Println(text)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		return 0
+	case "aws-login":
+		arn, err := awsLogin(os.Args[1], os.Args[2])
+		fmt.Println(arn)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		return 0
 	case "pager":
 		return pagerRole()
 	case "aws-vault":

@@ -117,6 +117,57 @@ func (t terminal) hidden(ctx context.Context, question string) (secret.String, e
 	return secret.New(s), err
 }
 
+// maxPaste is the most that is read of a pasted text, in bytes.
+const maxPaste = 16 << 10
+
+// pasted is hidden for a text that may be longer than a line of a terminal.
+func (t terminal) pasted(ctx context.Context, question string) (secret.String, error) {
+	err := t.echo.hide(t.File)
+	lines := func() {}
+	if err == nil {
+		lines, err = tty.Keys(t.File)
+	}
+	if err != nil {
+		return secret.String{}, fault.New(fault.Failed, "the terminal cannot hide what is pasted: %w", err)
+	}
+	defer lines()
+	s, err := t.read(ctx, question, func() (string, error) {
+		s, err := edited(t.File)
+		_, _ = fmt.Fprintln(t)
+		return s, err
+	})
+	return secret.New(s), err
+}
+
+// The keys that edit a text, as terminals send them.
+const (
+	ctrlD     = 4
+	backspace = 8
+	ctrlU     = 21
+	erase     = 127
+)
+
+// edited reads keys up to Enter, and returns the text that they make. Ctrl-D ends the input.
+func edited(keys io.Reader) (string, error) {
+	var text []byte
+	in := bufio.NewReader(io.LimitReader(keys, maxPaste))
+	for {
+		key, err := in.ReadByte()
+		switch {
+		case err == nil && key == ctrlD:
+			return string(text), io.EOF
+		case err != nil || key == '\r' || key == '\n':
+			return string(text), err
+		case key == ctrlU:
+			text = text[:0]
+		case key == backspace || key == erase:
+			text = text[:max(len(text)-1, 0)]
+		default:
+			text = append(text, key)
+		}
+	}
+}
+
 // fresh prompts for a new passphrase, twice.
 func (t terminal) fresh(ctx context.Context) (secret.String, error) {
 	for {

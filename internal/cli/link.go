@@ -67,10 +67,15 @@ func (p *program) profilesLink(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	return p.link(c.Context, names, credproc, linkOptions{c.Bool("all"), c.Bool("dry-run"), c.Bool("yes")})
+}
+
+// link links profiles, or all if names is nil.
+func (p *program) link(ctx context.Context, names []string, credproc string, o linkOptions) error {
 	plan := func(docs profiles.Documents) (profiles.Documents, []profiles.Outcome, error) {
 		return profiles.Link(p.files(), docs, names, credproc)
 	}
-	return p.rewrite(c, linking{"link", "linked", "is linked already", false, profiles.LinkOrder, plan})
+	return p.rewrite(ctx, linking{o, "link", "linked", "is linked already", false, profiles.LinkOrder, plan})
 }
 
 func (p *program) profilesUnlink(c *cli.Context) error {
@@ -81,7 +86,8 @@ func (p *program) profilesUnlink(c *cli.Context) error {
 	plan := func(docs profiles.Documents) (profiles.Documents, []profiles.Outcome, error) {
 		return profiles.Unlink(p.files(), docs, names)
 	}
-	return p.rewrite(c, linking{"unlink", "unlinked", "is not linked", true, profiles.UnlinkOrder, plan})
+	o := linkOptions{all: c.Bool("all"), dryRun: c.Bool("dry-run")}
+	return p.rewrite(c.Context, linking{o, "unlink", "unlinked", "is not linked", true, profiles.UnlinkOrder, plan})
 }
 
 // linkNames returns the exact names of the typed profiles, or nil for --all.
@@ -93,16 +99,20 @@ func (p *program) linkNames(c *cli.Context) ([]string, error) {
 	return p.findAll(c.Args().Slice())
 }
 
+// linkOptions are the options of link and unlink.
+type linkOptions struct{ all, dryRun, yes bool }
+
 // linking holds the differences between link and unlink.
 type linking struct {
+	linkOptions
 	verb, done, already string
 	undo                bool
 	order               []profiles.Document
 	plan                profiles.Plan
 }
 
-func (p *program) rewrite(c *cli.Context, what linking) error {
-	all := c.Bool("all")
+func (p *program) rewrite(ctx context.Context, what linking) error {
+	all := what.all
 	planned := map[string]bool{} // the profiles that change
 	plan := func(docs profiles.Documents) (profiles.Documents, []profiles.Outcome, error) {
 		next, out, err := what.plan(docs)
@@ -125,7 +135,7 @@ func (p *program) rewrite(c *cli.Context, what linking) error {
 		planned[o.Name] = o.State == profiles.Changed
 	}
 	asks := asksOf(first)
-	if c.Bool("dry-run") {
+	if what.dryRun {
 		for _, line := range asks {
 			p.warn([]string{"needs your yes, or --yes: " + line})
 		}
@@ -138,9 +148,9 @@ func (p *program) rewrite(c *cli.Context, what linking) error {
 		for _, line := range asks {
 			p.say("%s", fault.Line(line))
 		}
-		if !c.Bool("yes") {
+		if !what.yes {
 			const question = "These lines have no effect where they are. Move them to the registry?"
-			if err := p.confirm(c.Context, question); err != nil {
+			if err := p.confirm(ctx, question); err != nil {
 				return err
 			}
 		}

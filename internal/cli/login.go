@@ -29,7 +29,8 @@ func (p *program) loginCommand() *cli.Command {
 		Description: "With several profiles, asks for one code per MFA device, then assumes all roles at once. Without a\n" +
 			"name, opens a session for each IAM user in turn. Other requests that wait for the same code continue too.\n" +
 			"For IAM Identity Center and console logins, opens a browser unless the login still works. Only this command\n" +
-			"does. Over ssh, in WSL and without a display it shows a code instead.",
+			"does. Over ssh, in WSL and without a display it shows a code instead. For a console login, asks whether to take\n" +
+			"over the login of aws login, and whether to link the profile, so that AWS tools use the login.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "code", Usage: "use the six `DIGITS` that the MFA device shows; for scripts"},
 			&cli.BoolFlag{Name: "pick", Usage: "choose a profile on the terminal"},
@@ -37,6 +38,7 @@ func (p *program) loginCommand() *cli.Command {
 			&cli.StringFlag{Name: "console", Usage: "sign in to the AWS console and keep the login as the new source `NAME`"},
 			&cli.StringFlag{Name: "region", Usage: "sign in to `REGION` with --console; otherwise AWS_REGION of your shell"},
 			&cli.BoolFlag{Name: "remote", Usage: "read the text that a console login shows in a browser on another machine"},
+			&cli.BoolFlag{Name: "yes", Usage: "take over the login of aws login and link its profile, without a question"},
 			&cli.StringFlag{Name: "browser", Usage: "open the page with `COMMAND`, which can use {profile}, {account} and {url}"},
 		},
 		BashComplete: p.completeLogins,
@@ -45,7 +47,8 @@ func (p *program) loginCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			o := pageOptions{device: c.Bool("device"), remote: c.Bool("remote"), browser: browserOption(c)}
+			o := pageOptions{device: c.Bool("device"), remote: c.Bool("remote"), browser: browserOption(c),
+				yes: c.Bool("yes")}
 			switch {
 			case c.IsSet("region") && !c.IsSet("console"):
 				return fault.New(fault.Usage, "--region only works with --console").WithHint("broker login --help")
@@ -155,7 +158,7 @@ func (p *program) login(
 	}
 	var failed []error
 	for _, t := range targets {
-		resp, err := p.loginTo(ctx, set, t, code, o)
+		resp, fresh, err := p.loginTo(ctx, set, t, code, o)
 		switch {
 		case fault.Is(err, fault.Interrupted):
 			return err // Ctrl-C ends the whole command, not only the first prompt
@@ -175,6 +178,11 @@ func (p *program) login(
 			}
 			p.say("%s until %s", what, s.Expires.Local().Format(time.DateTime))
 		}
+		if fresh && t.source.Kind == profiles.ConsoleLogin {
+			if err := p.offerLink(ctx, t.source.Name, o.yes); err != nil {
+				failed = append(failed, err)
+			}
+		}
 	}
 	sets := slices.DeleteFunc(slices.Clone(names), func(name string) bool {
 		_, err := set.Resolve(name)
@@ -186,25 +194,29 @@ func (p *program) login(
 	return p.first(failed)
 }
 
-// loginTo opens the session of one source. If a person has to log in on a page, it opens the page.
+// loginTo opens the session of one source. If a person has to log in on a page, it opens the page. fresh means that the
+// person has just logged in there, or agreed to take over the login of another tool.
 func (p *program) loginTo(
 	ctx context.Context, set *profiles.Set, t loginTarget, code secret.String, o pageOptions,
-) (wire.Response, error) {
+) (resp wire.Response, fresh bool, err error) {
 	var page *pageLogin
 	if t.source.Kind.ByPage() {
-		var err error
 		if page, err = p.newPageLogin(set, t.name, t.source, o); err != nil {
-			return wire.Response{}, err
+			return wire.Response{}, false, err
 		}
 	}
-	resp, err := p.ask(ctx, wire.Request{Verb: wire.Login, Profile: t.name, Code: code})
+	resp, err = p.ask(ctx, wire.Request{Verb: wire.Login, Profile: t.name, Code: code})
 	if page != nil && fault.Is(err, fault.LoginNeeded) {
-		err = page.byDaemon(&resp).run(ctx)
+		page, fresh = page.byDaemon(&resp), true
+		var taken bool
+		if taken, err = page.takeOver(ctx, o); err == nil && !taken {
+			err = page.run(ctx)
+		}
 	}
 	if err == nil && resp.Status == nil {
 		err = fault.New(fault.Unreachable, "the daemon's answer has no session")
 	}
-	return resp, err
+	return resp, fresh, err
 }
 
 // assumeAll requests the sessions of all profiles at once, so that they are cached.

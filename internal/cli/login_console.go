@@ -1,12 +1,16 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"os"
+	"path/filepath"
+	"slices"
 	"time"
 
 	"broker/internal/audit"
 	"broker/internal/fault"
+	"broker/internal/paths"
 	"broker/internal/profiles"
 	"broker/internal/secret"
 	"broker/internal/session"
@@ -94,6 +98,66 @@ func (p *program) firstConsoleLogin(ctx context.Context, set *profiles.Set, name
 		return err
 	}
 	p.say("%s: logged in until %s as %s", fault.Line(name), until.Local().Format(time.DateTime), fault.Line(who.ARN))
-	p.say("for AWS tools: %s", fault.Hintf("broker profiles link %s", name))
+	return p.offerLink(ctx, name, o.yes)
+}
+
+// takeOver asks whether to take over the login that `aws login` has for a source, and does so. It reports false if
+// there is no such login, or if the person wants to log in on the page.
+func (l *pageLogin) takeOver(ctx context.Context, o pageOptions) (bool, error) {
+	if l.source.Kind != profiles.ConsoleLogin || l.source.ARN == "" || o.given() != "" {
+		return false, nil
+	}
+	cache := cmp.Or(os.Getenv("AWS_LOGIN_CACHE_DIRECTORY"), filepath.Join(paths.Home(), ".aws", "login", "cache"))
+	file := filepath.Join(cache, vault.SignInFile(l.source.ARN))
+	if _, err := os.Stat(file); err != nil || !filepath.IsAbs(file) {
+		return false, nil
+	}
+	name := fault.Line(l.source.Name)
+	agreed := o.yes
+	if !agreed && hasTerminal() {
+		const question = "Take over the login of aws login? The AWS CLI has to log in again once Broker has renewed it."
+		err := l.confirm(ctx, name+": "+question)
+		if err != nil && !fault.Is(err, fault.NotConfirmed) {
+			return false, err
+		}
+		agreed = err == nil
+	}
+	if !agreed {
+		return false, nil
+	}
+	switch _, err := l.finish(ctx, wire.Page{Adopt: cache}, secret.String{}); {
+	case fault.Is(err, fault.LoginNeeded): // that login has ended
+		l.warn([]string{fault.Of(err).Message})
+		return false, nil
+	case err != nil:
+		return false, err
+	}
+	l.say("%s: took over the login of aws login as %s", name, fault.Line(l.source.ARN))
+	return true, nil
+}
+
+// offerLink asks whether to link the profile of a console login that was just made, so that all AWS tools use it.
+// Otherwise they prefer the login_session of the profile, or do not know the profile.
+func (p *program) offerLink(ctx context.Context, name string, yes bool) error {
+	set, err := p.set()
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(set.List(), func(s profiles.Summary) bool { return s.Name == name && s.Linked }) {
+		return nil
+	}
+	credproc, err := credprocProgram()
+	agreed := yes
+	if err == nil && !yes && hasTerminal() {
+		err = p.confirm(ctx, "Link "+fault.Line(name)+", so that all AWS tools use this login?")
+		agreed = err == nil
+	}
+	switch {
+	case agreed && err == nil:
+		return p.link(ctx, []string{name}, credproc, linkOptions{yes: yes})
+	case yes, fault.Is(err, fault.Interrupted):
+		return err
+	}
+	p.say("AWS tools do not use this login yet: %s", fault.Hintf("broker profiles link %s", name))
 	return nil
 }

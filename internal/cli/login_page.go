@@ -36,6 +36,7 @@ type pageLogin struct {
 	browser console.Browser
 	// elsewhere means that the browser is not on this machine: the person types or pastes a code.
 	elsewhere bool
+	patience  time.Duration
 	printed   fault.Hint // the command that needs no browser here
 	// begin returns the page for a redirect, and finish exchanges the code of a page. finish returns the page again
 	// while nobody has confirmed.
@@ -47,6 +48,7 @@ type pageLogin struct {
 type pageOptions struct {
 	device, remote bool
 	browser        *string // nil if it is not given
+	yes            bool    // the person agrees to all questions but those on the page
 }
 
 // given returns the name of one option that is given, or "".
@@ -70,7 +72,7 @@ func (p *program) newPageLogin(
 	if err != nil {
 		return nil, err
 	}
-	l := &pageLogin{program: p, set: set, name: name, source: source}
+	l := &pageLogin{program: p, set: set, name: name, source: source, patience: pagePatience}
 	l.printed = fault.Hintf("broker login %s --device", name)
 	wrong := o.remote
 	if source.Kind == profiles.ConsoleLogin {
@@ -141,7 +143,7 @@ func noBrowserHere() bool {
 // run leads a person through the login.
 func (l *pageLogin) run(ctx context.Context) error {
 	l.interrupts.catch()
-	ctx, cancel := context.WithTimeout(ctx, pagePatience)
+	ctx, cancel := context.WithTimeout(ctx, l.patience)
 	defer cancel()
 	var err error
 	switch {
@@ -157,7 +159,7 @@ func (l *pageLogin) run(ctx context.Context) error {
 		return fault.ErrInterrupted
 	case errors.Is(err, context.DeadlineExceeded):
 		return fault.New(fault.LoginNeeded, "nobody logged in to %s within %s", l.source.Name,
-			profiles.FormatDuration(pagePatience)).WithHint("broker login %s", l.name)
+			profiles.FormatDuration(l.patience)).WithHint("broker login %s", l.name)
 	}
 	return err
 }
@@ -258,11 +260,10 @@ func (l *pageLogin) byPaste(ctx context.Context) error {
 	return err
 }
 
-// pasted reads the text from stdin, or from the terminal. A terminal passes only a line of limited length on, which is
-// 1024 bytes on macOS.
+// pasted reads the text from stdin, or from the terminal.
 func (l *pageLogin) pasted(ctx context.Context) (secret.String, error) {
 	if !isTerminal(l.stdin) {
-		text, err := io.ReadAll(io.LimitReader(l.stdin, maxAnswer))
+		text, err := io.ReadAll(io.LimitReader(l.stdin, maxPaste))
 		if err == nil && len(text) > 0 {
 			return secret.New(string(text)), nil
 		}
@@ -272,7 +273,7 @@ func (l *pageLogin) pasted(ctx context.Context) (secret.String, error) {
 		return secret.String{}, fault.Of(err).WithHint("%s < FILE", l.printed)
 	}
 	defer func() { _ = t.Close() }()
-	return t.hidden(ctx, "Text from the page: ")
+	return t.pasted(ctx, "Text from the page: ")
 }
 
 // codeOf returns the code in a text of the form state=…&code=…, which the page shows in base64.
@@ -321,16 +322,22 @@ func (l *pageLogin) makeKeyring(ctx context.Context) error {
 	return ring.keep()
 }
 
+// askMaking sends a request of a login. If the keyring was never created, it creates it and sends the request again.
+func (l *pageLogin) askMaking(ctx context.Context, req wire.Request) (wire.Response, error) {
+	resp, err := l.ask(ctx, req)
+	if fault.Is(err, fault.NotFound) {
+		if err = l.makeKeyring(ctx); err == nil {
+			resp, err = l.ask(ctx, req)
+		}
+	}
+	return resp, err
+}
+
 // byDaemon makes the daemon begin and finish the login. done gets the answer to the last request.
 func (l *pageLogin) byDaemon(done *wire.Response) *pageLogin {
 	l.begin = func(ctx context.Context, redirect string) (wire.Page, error) {
 		req := wire.Request{Verb: wire.BeginLogin, Profile: l.name, Page: &wire.Page{Redirect: redirect}}
-		resp, err := l.ask(ctx, req)
-		if fault.Is(err, fault.NotFound) {
-			if err = l.makeKeyring(ctx); err == nil {
-				resp, err = l.ask(ctx, req)
-			}
-		}
+		resp, err := l.askMaking(ctx, req)
 		if err == nil && (resp.Page == nil || resp.Page.URL == "") {
 			err = fault.New(fault.Unreachable, "the daemon's answer has no page to log in on")
 		}
@@ -340,7 +347,7 @@ func (l *pageLogin) byDaemon(done *wire.Response) *pageLogin {
 		return *resp.Page, nil
 	}
 	l.finish = func(ctx context.Context, page wire.Page, code secret.String) (*wire.Page, error) {
-		resp, err := l.ask(ctx, wire.Request{Verb: wire.FinishLogin, Profile: l.name, Page: &page, Code: code})
+		resp, err := l.askMaking(ctx, wire.Request{Verb: wire.FinishLogin, Profile: l.name, Page: &page, Code: code})
 		if err == nil && resp.Page == nil && (resp.Status == nil || len(resp.Status.Sessions) == 0) {
 			err = fault.New(fault.Unreachable, "the daemon's answer has no login")
 		}

@@ -23,7 +23,7 @@ func aLogin(stdin string, source profiles.Source) (*pageLogin, *bytes.Buffer) {
 	out := new(bytes.Buffer)
 	p := newProgram(strings.NewReader(stdin), out, io.Discard)
 	p.pause = func(ctx context.Context, _ time.Duration) error { return ctx.Err() }
-	return &pageLogin{program: p, name: source.Name, source: source, elsewhere: true}, out
+	return &pageLogin{program: p, name: source.Name, source: source, elsewhere: true, patience: pagePatience}, out
 }
 
 var aPortal = profiles.Source{Name: "my-sso", Kind: profiles.Portal, StartURL: "https://my.awsapps.com/start"}
@@ -143,6 +143,31 @@ func TestBrowserLoginOutlastsItsBrowser(t *testing.T) {
 	if err := l.run(t.Context()); err != nil || fmt.Sprint(got) != "[right]" ||
 		!strings.Contains(out.String(), "\nhttps://oidc.example.com/authorize\n") {
 		t.Errorf("finished with %q, %v: %s", got, err, out)
+	}
+}
+
+// TestBrowserThatNeverComesBack: a login ends after its time, with the command to try again, whether the page was never
+// opened or the person does not go on.
+func TestBrowserThatNeverComesBack(t *testing.T) {
+	for name, elsewhere := range map[string]bool{"browser": false, "device": true} {
+		l, _ := aLogin("", aPortal)
+		l.elsewhere, l.patience, l.browser.Words = elsewhere, 20*time.Millisecond, []string{"no-such-browser"}
+		l.pause = func(ctx context.Context, _ time.Duration) error {
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		l.begin = func(context.Context, string) (wire.Page, error) {
+			return wire.Page{URL: "https://oidc.example.com/authorize", State: "own"}, nil
+		}
+		l.finish = func(context.Context, wire.Page, secret.String) (*wire.Page, error) {
+			t.Errorf("%s: the login was finished", name)
+			return nil, nil
+		}
+		err := l.run(t.Context())
+		if !fault.Is(err, fault.LoginNeeded) || fault.Of(err).Hint != "broker login my-sso" ||
+			!strings.Contains(err.Error(), "nobody logged in to my-sso within") {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

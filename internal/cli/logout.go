@@ -47,7 +47,7 @@ func (p *program) logoutCommand() *cli.Command {
 }
 
 // findLogout returns the name of the source that a person means. A profile does not stand for its source, because a
-// logout concerns other profiles too; only the profile of a console login has the name of its source.
+// logout concerns other profiles too, unless it is the source itself.
 func findLogout(set *profiles.Set, typed string) (string, error) {
 	found, err := set.FindSource(typed)
 	if err == nil {
@@ -67,6 +67,9 @@ func findLogout(set *profiles.Set, typed string) (string, error) {
 		}
 	}
 	if chain, cerr := set.Resolve(typed); cerr == nil {
+		if chain.Source.Name == typed { // a web identity, or another program
+			return typed, nil
+		}
 		err = fault.Of(err).WithHint("broker logout %s", chain.Source.Name)
 	}
 	return "", err

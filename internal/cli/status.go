@@ -246,14 +246,12 @@ func (p *program) printSessions(list []wire.Session) error {
 	t := p.table("PROFILE", "SOURCE", "SESSION", "KEY", "LEFT")
 	var notes []string
 	for _, s := range list {
-		what, lasts := "MFA session", left(s.Expires)
+		what, lasts := sessionName(s), left(s.Expires)
 		switch {
-		case s.Role != "":
-			what = shortARN(s.Role)
+		case s.Login && s.LoginEnds != nil && s.Renews != nil:
+			lasts = left(s.LoginEnds)
 		case s.Login && s.Renews != nil: // the end of its token is of no interest
-			what, lasts = "login", "renewed"
-		case s.Login:
-			what = "login"
+			lasts = "renewed"
 		}
 		if s.ReadOnly {
 			what += ", read-only"
@@ -270,6 +268,21 @@ func (p *program) printSessions(list []wire.Session) error {
 		}
 	}
 	return p.nextTable(t, notes)
+}
+
+// sessionName says what a session is.
+func sessionName(s wire.Session) string {
+	switch {
+	case s.Role != "":
+		return shortARN(s.Role)
+	case s.Login:
+		return "login"
+	case s.Kind == string(profiles.OtherProgram):
+		return "session of a program"
+	case s.Device == "":
+		return "session"
+	}
+	return "MFA session"
 }
 
 // shortARN returns the short form of an ARN: the account and name of a role, or the name of an MFA device.

@@ -157,7 +157,7 @@ func (p *program) showTrust(
 		}
 		row("  mfa device", s.MFASerial)
 		where, who := endpointOf(&s), ""
-		if settings.STSEndpoint != "" {
+		if settings.STSEndpoint != "" && s.Endpoint.URL != "" {
 			where += ", by sts_endpoint in " + settings.Origins["sts_endpoint"].String()
 		}
 		if s.Endpoint.URL != "" && s.Endpoint.Listener == "" {

@@ -37,6 +37,8 @@ func (c Client) PromptLine(ctx context.Context) string {
 	for _, s := range status.Sessions {
 		switch {
 		case s.Role != "" || s.Expires == nil:
+		case s.Login && s.Renews != nil && s.LoginEnds != nil:
+			words = append(words, fault.Line(s.Source)+" "+Left(time.Until(*s.LoginEnds)))
 		case s.Login && s.Renews != nil: // Broker renews it
 			words = append(words, fault.Line(s.Source))
 		default:

@@ -86,9 +86,13 @@ func (d *Daemon) state(_ context.Context, c call) error {
 	for _, h := range held[min(max(c.req.Offset, 0), len(held)):] {
 		s := wire.Session{ID: h.Key.String(), Source: h.Source, Role: h.Role, ReadOnly: h.ReadOnly,
 			Device: h.Device, Profile: h.Profile,
-			AccessKeyID: h.AccessKeyID, LastUse: h.LastUse, Endpoint: fault.Line(h.Endpoint), Login: h.Login}
+			AccessKeyID: h.AccessKeyID, LastUse: h.LastUse, Endpoint: fault.Line(h.Endpoint),
+			Kind: string(h.Kind), Login: h.Login}
 		if !h.Expires.IsZero() {
 			s.Expires = &h.Expires
+		}
+		if !h.LoginEnds.IsZero() {
+			s.LoginEnds = &h.LoginEnds
 		}
 		if !h.Renews.IsZero() {
 			s.Renews = &h.Renews

@@ -262,6 +262,30 @@ func TestCommandsThatAreNone(t *testing.T) {
 	}
 }
 
+// TestProgramOfOthers: a program that another user can change is not run, although its line was accepted before.
+func TestProgramOfOthers(t *testing.T) {
+	dir := t.TempDir()
+	program, ran := filepath.Join(dir, "tool"), filepath.Join(t.TempDir(), "ran")
+	if err := os.WriteFile(program, []byte("#!/bin/sh\n: >"+ran+"\necho {}\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for what, path := range map[string]string{"program": program, "directory": dir} {
+		if err := os.Chmod(path, 0o707); err != nil {
+			t.Fatal(err)
+		}
+		out, err := CredentialProcess(t.Context(), program)
+		if !fault.Is(err, fault.Config) || !out.IsZero() || there(ran) {
+			t.Errorf("%s: printed %q, ran: %v, %v", what, out.Reveal(), there(ran), err)
+		}
+		if err := os.Chmod(path, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out, err := CredentialProcess(t.Context(), program); err != nil || out.IsZero() || !there(ran) {
+		t.Errorf("a program of ours: %v", err)
+	}
+}
+
 func TestProcessIsSplitAsTheSDKsDo(t *testing.T) {
 	path := script(t, "my tool", `[ $# = 3 ] && [ "$1" = 'a b' ] && [ "$2" = '$HOME' ] && [ "$3" = '' ] && echo 123456`)
 	code, err := FromProcess(context.Background(), `"`+path+`"  "a b" $HOME ""`)

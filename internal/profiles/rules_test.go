@@ -92,8 +92,9 @@ func TestEachVariableHasARule(t *testing.T) {
 
 // clientOnly are variables that only the client uses and passes to no other process.
 var clientOnly = []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE",
-	"AWS_REGION", "AWS_DEFAULT_REGION", "BROKER_PROFILE", "BROKER_EXPIRATION",
-	"AWS_VAULT_BACKEND", "AWS_VAULT_FILE_DIR", "AWS_VAULT_FILE_PASSPHRASE", "AWS_VAULT_SECRET_SERVICE_COLLECTION_NAME"}
+	"AWS_REGION", "AWS_DEFAULT_REGION", "AWS_LOGIN_CACHE_DIRECTORY", "BROKER_PROFILE", "BROKER_EXPIRATION",
+	"AWS_VAULT_BACKEND", "AWS_VAULT_FILE_DIR", "AWS_VAULT_FILE_PASSPHRASE", "AWS_VAULT_SECRET_SERVICE_COLLECTION_NAME",
+	"AWS_SSO_CONFIG"}
 
 // TestRulesOfEnvironment checks that the code that builds the daemon's environment follows Rules for each
 // variable. The AWS file variables are the exception, since each request names its own files.

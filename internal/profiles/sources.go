@@ -443,7 +443,7 @@ func (s *Set) FindLogin(short string) (string, error) {
 
 // CheckNewUser returns an error if an IAM user cannot have a name, because another source has it.
 func (s *Set) CheckNewUser(name string) error {
-	at := Origin{}
+	var at Origin
 	if src := s.sources[name]; src != nil && src.Kind != IAMUser {
 		at = src.Origin
 	} else if session := s.ssoSession(name); len(session) > 0 {

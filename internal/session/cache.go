@@ -55,10 +55,7 @@ func newEntry(creds Credentials, start instant) *entry {
 	ahead := min(renewalMargin, life/3)
 	// Jitter: sessions opened together are not refreshed together.
 	ahead += time.Duration(rand.Int64N(int64(max(life/30, 1))))
-	at := func(d time.Duration) instant {
-		return instant{start.wall.Add(d), start.boot + d}
-	}
-	return &entry{creds: creds, refresh: at(life - ahead), end: at(life)}
+	return &entry{creds: creds, refresh: start.add(life - ahead), end: start.add(life)}
 }
 
 // cached returns the credentials to a caller that they were not fetched for.
@@ -75,6 +72,9 @@ func (e *entry) lastUntil(end time.Time) {
 		e.refresh = e.end
 	}
 }
+
+// add returns the moment after this time.
+func (now instant) add(d time.Duration) instant { return instant{now.wall.Add(d), now.boot + d} }
 
 // before reports whether neither clock has reached that moment.
 func (now instant) before(then instant) bool {

@@ -56,7 +56,7 @@ func (b *Broker) Credentials(ctx context.Context, req Request) (Answer, error) {
 	}
 	step := &got.plan.Steps[got.last]
 	if req.Login && got.plan.Source.Kind.ByPage() { // nobody gets the access token
-		got.creds = Credentials{Cached: got.creds.Cached}
+		got.creds = Credentials{Cached: got.creds.Cached, Expires: got.creds.LoginEnds}
 	}
 	return Answer{
 		Credentials: got.creds,

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"broker/internal/profiles"
 )
 
 // Tell sends one line that explains the delay to all clients that wait for a source.
@@ -29,10 +31,12 @@ type Held struct {
 	Key         Key
 	Source      string
 	Role        string // as in Answer; empty for the session of the source itself
-	Login       bool   // a person logged in on a page for it
-	ReadOnly    bool   // AWS's own policy limits it to reading
-	Device      string // the MFA device whose code the call took; empty if none
-	Profile     string // the profile that asked for it first
+	Kind        profiles.Kind
+	Login       bool      // a person logged in on a page for it
+	LoginEnds   time.Time // when a person has to log in again; zero if it is not known
+	ReadOnly    bool      // AWS's own policy limits it to reading
+	Device      string    // the MFA device whose code the call took; empty if none
+	Profile     string    // the profile that asked for it first
 	AccessKeyID string
 	Expires     time.Time // zero if there is no session
 	Renews      time.Time // zero if only a person can renew it
@@ -53,6 +57,7 @@ func (b *Broker) Held() []Held {
 			Key:      key,
 			Source:   s.plan.Source.Name,
 			Role:     s.plan.Steps[s.step].subject(Credentials{}),
+			Kind:     s.plan.Source.Kind,
 			Login:    s.step == 0 && s.plan.Source.Kind.ByPage(),
 			ReadOnly: s.plan.Steps[s.step].ReadOnly(),
 			Device:   s.plan.Steps[s.step].MFASerial,
@@ -67,6 +72,7 @@ func (b *Broker) Held() []Held {
 				h.AccessKeyID = s.entry.creds.AccessKeyID
 			}
 			h.Expires, h.Renews = s.entry.creds.Expires, s.entry.refresh.wall
+			h.LoginEnds = s.entry.creds.LoginEnds
 			if s.loggedOut() {
 				h.Renews = time.Time{}
 			}

@@ -80,6 +80,8 @@ type Credentials struct {
 	Issued          time.Time // the time of AWS's clock when it answered
 	Subject         string    // ARN of the assumed role session, or of the federated user; empty for GetSessionToken
 	Cached          bool      // the cache had them: nothing was fetched for this request
+	// LoginEnds is when AWS ends the login that gave them, by its clock, whatever renews them. Zero if it is not known.
+	LoginEnds time.Time
 }
 
 // SessionName returns the name of the role session or of the federated user, or "".
@@ -147,6 +149,10 @@ type Login struct {
 	Interval time.Duration // between two questions whether the person has confirmed
 	// Proof is what FinishLogin needs besides the code: the code verifier of PKCE, or the device code.
 	Proof secret.String
+	// Adopt is the absolute directory in which `aws login` keeps its logins. If it is set, no login has begun:
+	// FinishLogin takes over the login that this tool has for the ARN of the source, or fails with NotFound. From then on
+	// that tool has to log in again, because each refresh ends the refresh token before it: ask the person first.
+	Adopt string
 }
 
 // Step is one call of a plan, and how it is signed.
@@ -273,7 +279,9 @@ func NewPlan(chain profiles.Chain, d Defaults) (*Plan, error) {
 		last.ElevatedUntil = d.ElevatedUntil
 	}
 	for i := range p.Steps {
-		p.Steps[i].Endpoint = p.Steps[i].Endpoint.Replaced(d.STSEndpoint)
+		if p.Steps[i].Operation != RunProgram { // it calls nothing
+			p.Steps[i].Endpoint = p.Steps[i].Endpoint.Replaced(d.STSEndpoint)
+		}
 	}
 	p.keys = keysOf(p)
 	return p, nil

@@ -35,7 +35,7 @@ func (p *Plan) byPerson(i int) bool {
 // soon is how long before its end Ending lists a session.
 const soon = 10 * time.Minute
 
-// Ending is a session that ends soon, and that only a person can renew.
+// Ending is a session or a login that ends soon, and that only a person can renew.
 type Ending struct {
 	Key     Key    // see KeyOfCode
 	Login   string // what to log in to: the source, or the profile whose role takes the code
@@ -54,14 +54,27 @@ func (b *Broker) Ending() (list []Ending) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := c.now()
-	later := instant{now.wall.Add(soon), now.boot + soon}
+	later := now.add(soon)
 	for key, s := range c.slots {
 		e := s.entry
-		if e == nil || !now.before(e.end) || now.before(e.refresh) || later.before(e.end) || !s.plan.renews(s.step) ||
-			!s.plan.byPerson(s.step) && !s.loggedOut() {
+		if e == nil || !now.before(e.end) || !s.plan.renews(s.step) {
 			continue
 		}
-		list = append(list, Ending{Key: key, Login: s.plan.login(), Expires: e.creds.Expires,
+		end, expires := e.end, e.creds.Expires
+		switch ends := e.creds.LoginEnds; {
+		case s.plan.byPerson(s.step), s.loggedOut():
+			if now.before(e.refresh) {
+				continue
+			}
+		case !ends.IsZero(): // it is renewed until then
+			end, expires = end.add(ends.Sub(expires)), ends
+		default:
+			continue
+		}
+		if later.before(end) {
+			continue
+		}
+		list = append(list, Ending{Key: key, Login: s.plan.login(), Expires: expires,
 			Used: now.boot-s.lastUse.boot < useMemory})
 	}
 	slices.SortFunc(list, func(a, b Ending) int {

@@ -48,7 +48,7 @@ func (p *Plan) planOther(chain profiles.Chain, d *Defaults) error {
 		first = p.webIdentityStep(roles[0], d, most)
 		roles = roles[1:]
 	case profiles.OtherProgram:
-		first.Operation = RunProgram
+		first.Operation, first.Endpoint = RunProgram, profiles.Endpoint{}
 	default:
 		return fault.New(fault.Internal, "unknown kind of source %q", source.Kind)
 	}

@@ -148,8 +148,9 @@ type center struct {
 	valid   string // the access token that the portal accepts
 	kept    string // the access token that the vault keeps; empty after Drop
 	expires time.Time
-	dead    bool // the refresh token is no longer accepted
-	opened  int  // refreshes and reads of the keyring
+	ends    time.Time // of the login
+	dead    bool      // the refresh token is no longer accepted
+	opened  int       // refreshes and reads of the keyring
 	begun   int
 	ended   []string
 	refuse  error // of GetRoleCredentials
@@ -175,7 +176,7 @@ func (c *center) Open(ctx context.Context, source profiles.Source, call Call, co
 		c.kept, c.expires = c.valid, now.Add(time.Hour)
 	}
 	return Credentials{AccessKeyID: "hash of " + c.kept, SessionToken: secret.New(c.kept), Issued: now,
-		Expires: c.expires}, nil
+		Expires: c.expires, LoginEnds: c.ends}, nil
 }
 
 func (c *center) Drop(ctx context.Context, source string) error {
@@ -584,6 +585,36 @@ func TestDeadLoginEndsSoon(t *testing.T) {
 		}
 		if key, ok := w.KeyOfCode(Request{Profile: "sso-admin", Files: w.files}); !ok || len(list) == 1 && key != list[0].Key {
 			t.Error("the profile does not depend on the login")
+		}
+	})
+}
+
+// TestLoginWithAKnownEnd: people are told before AWS ends a login whose end is known, although its token was just
+// renewed, and a login says until when it works.
+func TestLoginWithAKnownEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, c := withCenter(t)
+		defer w.end()
+		c.ends = c.now().Truncate(time.Second).Add(3 * time.Hour)
+		a, err := w.Credentials(t.Context(), Request{Profile: "my-sso", Files: w.files, Login: true})
+		if err != nil || !a.Expires.Equal(c.ends) || !a.SessionToken.IsZero() {
+			t.Errorf("%+v, %v", a, err)
+		}
+		time.Sleep(3*time.Hour - 11*time.Minute - 10*time.Second)
+		c.mu.Lock()
+		c.kept = ""
+		c.mu.Unlock()
+		w.get("sso-admin") // renews the token, so it lives longer than the login
+		if list := w.Ending(); len(list) != 0 {
+			t.Errorf("eleven minutes before the end: %+v", list)
+		}
+		if held := w.Held()[0]; !held.LoginEnds.Equal(c.ends) || held.Renews.IsZero() {
+			t.Errorf("held %+v", held)
+		}
+		time.Sleep(2 * time.Minute)
+		list := w.Ending()
+		if len(list) != 1 || list[0].Login != "my-sso" || !list[0].Expires.Equal(c.ends) {
+			t.Errorf("nine minutes before the end: %+v", list)
 		}
 	})
 }

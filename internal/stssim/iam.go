@@ -224,6 +224,17 @@ func (r *role) trustPolicy() string {
 		return r.TrustPolicy
 	}
 	type object = map[string]any
+	policy := func(statement object) string {
+		text, err := json.Marshal(object{"Version": "2012-10-17", "Statement": []object{statement}})
+		if err != nil {
+			panic("stssim: marshal a trust policy: " + err.Error())
+		}
+		return string(text)
+	}
+	if r.WebIdentity != "" {
+		return policy(object{"Effect": "Allow", "Principal": object{"Federated": r.provider()},
+			"Action": "sts:" + webIdentityAction})
+	}
 	condition := object{}
 	if r.RequireMFA {
 		condition["Bool"] = object{"aws:MultiFactorAuthPresent": "true"}
@@ -242,11 +253,7 @@ func (r *role) trustPolicy() string {
 	if len(condition) > 0 {
 		statement["Condition"] = condition
 	}
-	text, err := json.Marshal(object{"Version": "2012-10-17", "Statement": []object{statement}})
-	if err != nil {
-		panic("stssim: marshal a trust policy: " + err.Error())
-	}
-	return string(text)
+	return policy(statement)
 }
 
 // getRole is https://docs.aws.amazon.com/IAM/latest/APIReference/API_GetRole.html

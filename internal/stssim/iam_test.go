@@ -121,7 +121,7 @@ func TestUsersDevicesRoles(t *testing.T) {
 		t.Errorf("role %s policy %s", r.body, policy)
 	}
 	dev.call("GetRole", "RoleName", "release").want(t, "NoSuchEntity", "The role with name release cannot be found.")
-	if r := dev.call("ListRoles"); strings.Count(r.body, "<member>") != 5+2 || !strings.Contains(r.body, "saml-provider") {
+	if r := dev.call("ListRoles"); strings.Count(r.body, "<member>") != 6+2 || !strings.Contains(r.body, "saml-provider") {
 		t.Errorf("roles %s", r.body)
 	}
 	dev.call("GetUser").want(t, "ValidationError", "Must specify userName when calling with non-User credentials")

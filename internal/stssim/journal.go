@@ -52,9 +52,10 @@ func newJournal() journal {
 	return journal{counts: Counts{Calls: make(map[string]int), Successes: make(map[string]int)}}
 }
 
-// unrecorded are the parameters with secrets: those of the sign-in endpoint, of OIDC and of `aws login`.
+// unrecorded are the parameters with secrets: web identity tokens, and those of the sign-in endpoint, of OIDC and of
+// `aws login`.
 var unrecorded = map[string]bool{
-	"Action": true, "Session": true, "SigninToken": true,
+	"Action": true, "Session": true, "SigninToken": true, "WebIdentityToken": true,
 	"clientSecret": true, "code": true, "codeVerifier": true, "deviceCode": true, "refreshToken": true, "state": true,
 }
 

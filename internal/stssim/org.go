@@ -80,6 +80,8 @@ type Role struct {
 	// TrustPolicy is the whole trust policy, in JSON. It replaces Trust, RequireMFA, ExternalID and what is refused.
 	TrustPolicy string
 
+	WebIdentity string // the issuer of web identity tokens that it trusts, an https URL
+
 	RefuseTags           bool // the trust policy does not allow sts:TagSession
 	RefuseSourceIdentity bool // nor sts:SetSourceIdentity
 }
@@ -191,6 +193,7 @@ func (org *Organization) read(section *ini.Section) error {
 			Deny:               values.takeList("deny"),
 			Policies:           values.takePolicies("policies"),
 			TrustPolicy:        values.take("trust_policy"),
+			WebIdentity:        values.take("web_identity"),
 
 			RefuseTags:           values.takeBool("refuse_tags"),
 			RefuseSourceIdentity: values.takeBool("refuse_source_identity"),
@@ -413,6 +416,12 @@ func (org *Organization) checkRole(role Role, seen unique) error {
 		if _, err := parsePolicies([]string{role.TrustPolicy}, true); err != nil {
 			return err
 		}
+	}
+	if role.WebIdentity != "" && len(role.Trust) > 0 {
+		return fmt.Errorf("a role has trust or web_identity, not both")
+	}
+	if role.WebIdentity != "" && !strings.HasPrefix(role.WebIdentity, "https://") {
+		return fmt.Errorf("web_identity is not an https URL: %s", role.WebIdentity)
 	}
 	// In IAM, role names are unique in an account whatever their paths are.
 	return seen.add("role " + role.Account + "/" + role.Name)

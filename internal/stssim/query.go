@@ -35,6 +35,7 @@ type operation struct {
 // operations lists all calls that the simulator supports.
 var operations = map[string]operation{
 	"AssumeRole":         {apiSTS, (*world).assumeRole},
+	webIdentityAction:    {apiSTS, (*world).assumeRoleWithWebIdentity},
 	"GetCallerIdentity":  {apiSTS, (*world).getCallerIdentity},
 	"GetFederationToken": {apiSTS, (*world).getFederationToken},
 	"GetSessionToken":    {apiSTS, (*world).getSessionToken},
@@ -58,6 +59,9 @@ var operations = map[string]operation{
 	"ListOrganizationalUnitsForParent": {apiOrganizations, (*world).listUnitsForParent},
 	"ListRoots":                        {apiOrganizations, (*world).listRoots},
 }
+
+// webIdentityAction is the only call of the query APIs that is not signed. Its caller is a principal without a name.
+const webIdentityAction = "AssumeRoleWithWebIdentity"
 
 // call is one authenticated request.
 type call struct {

@@ -77,6 +77,23 @@ func Hide(f *os.File) (again func() error, show func(), err error) {
 	}, nil
 }
 
+// Keys makes reads of a terminal return keys as they are typed, for a text that may be too long for a line: of a line,
+// a terminal keeps at most 4096 bytes, or 1024 on macOS, and drops the rest. The caller edits the text itself. Hide
+// comes first. lines makes reads return lines again.
+func Keys(f *os.File) (lines func(), err error) {
+	var before syscall.Termios
+	if err := ioctl(int(f.Fd()), getMode, unsafe.Pointer(&before)); err != nil {
+		return nil, err
+	}
+	mode := before
+	mode.Lflag &^= syscall.ICANON
+	mode.Cc[syscall.VMIN], mode.Cc[syscall.VTIME] = 1, 0
+	if err := ioctl(int(f.Fd()), setMode, unsafe.Pointer(&mode)); err != nil {
+		return nil, err
+	}
+	return func() { _ = ioctl(int(f.Fd()), setMode, unsafe.Pointer(&before)) }, nil
+}
+
 // Close closes the terminal.
 func (c Console) Close() { _ = syscall.Close(c.fd) }
 

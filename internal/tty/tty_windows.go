@@ -86,6 +86,18 @@ func Hide(f *os.File) (again func() error, show func(), err error) {
 	}, nil
 }
 
+// Keys makes reads of a console return keys as they are typed, for a text that may be too long for a line. The caller
+// edits the text itself. Hide comes first. lines makes reads return lines again.
+func Keys(f *os.File) (lines func(), err error) {
+	set := func(mode uintptr) error {
+		if ok, _, err := setConsoleMode.Call(f.Fd(), mode); ok == 0 {
+			return os.NewSyscallError("SetConsoleMode", err)
+		}
+		return nil
+	}
+	return func() { _ = set(processedInput | lineInput) }, set(processedInput)
+}
+
 // Close closes the console.
 func (c Console) Close() {
 	_ = syscall.CloseHandle(c.in)

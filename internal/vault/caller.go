@@ -7,6 +7,7 @@ package vault
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -253,20 +254,7 @@ func (c *Caller) FinishLogin(
 func (c *Caller) FinishSignIn(
 	ctx context.Context, source profiles.Source, login session.Login, code secret.String,
 ) (Identity, time.Time, error) {
-	return c.signIn(ctx, loginRequest(OpFinishLogin, source, login, code))
-}
-
-// AdoptSignIn takes over the console login that `aws login` made for the ARN of the source. From then on that tool has
-// to log in again, because each refresh ends the refresh token before it: ask the person first. cache is the value of
-// AWS_LOGIN_CACHE_DIRECTORY, or empty. NotFound if there is no such login.
-func (c *Caller) AdoptSignIn(ctx context.Context, source profiles.Source, cache string) (Identity, time.Time, error) {
-	q := loginRequest(OpFinishLogin, source, session.Login{}, secret.String{})
-	q.Adopt, q.LoginCache = true, cache
-	return c.signIn(ctx, q)
-}
-
-func (c *Caller) signIn(ctx context.Context, q *Request) (Identity, time.Time, error) {
-	a, err := c.run(ctx, q)
+	a, err := c.run(ctx, loginRequest(OpFinishLogin, source, login, code))
 	if err != nil {
 		return Identity{}, time.Time{}, err
 	}
@@ -275,6 +263,10 @@ func (c *Caller) signIn(ctx context.Context, q *Request) (Identity, time.Time, e
 	}
 	return *a.Identity, a.Until, nil
 }
+
+// SignInFile returns the name of the file in which `aws login` keeps the login of an ARN.
+// https://docs.aws.amazon.com/cli/latest/userguide/cli-configure-sign-in.html
+func SignInFile(arn string) string { return fmt.Sprintf("%x.json", sha256.Sum256([]byte(arn))) }
 
 // EndLogin implements session.Logins.
 func (c *Caller) EndLogin(ctx context.Context, source profiles.Source) error {

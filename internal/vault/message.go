@@ -101,10 +101,6 @@ type Request struct {
 	NextCode string         `json:"next_code,omitempty"`
 	// Page is a source that people log in to on a web page, and the login that has begun.
 	Page *Page `json:"page,omitempty"`
-	// Adopt makes OpFinishLogin take the login over that `aws login` made. LoginCache is the directory of its files;
-	// empty means the default below the home directory.
-	Adopt      bool   `json:"adopt,omitempty"`
-	LoginCache string `json:"login_cache,omitempty"`
 	// Route is the route to AWS; a proxy may have a password.
 	Route profiles.Route `json:"route"`
 }
@@ -163,6 +159,7 @@ type Credentials struct {
 	Expires         time.Time `json:"expires"`
 	Issued          time.Time `json:"issued,omitzero"`
 	Subject         string    `json:"subject,omitempty"`
+	LoginEnds       time.Time `json:"login_ends,omitzero"`
 }
 
 // DeviceRequest says how a device is enrolled; see Enrollment.
@@ -187,6 +184,7 @@ type Page struct {
 	Expires    time.Time     `json:"expires,omitzero"`
 	IntervalMS int64         `json:"interval_ms,omitempty"`
 	Proof      string        `json:"proof,omitempty"`
+	Adopt      string        `json:"adopt,omitempty"`
 }
 
 // Device is a device that is being enrolled. Seed is set only in the answer that reports its creation, and only if
@@ -209,6 +207,7 @@ func (c *Credentials) Sealed() session.Credentials {
 		Expires:         c.Expires,
 		Issued:          c.Issued,
 		Subject:         c.Subject,
+		LoginEnds:       c.LoginEnds,
 	}
 }
 
@@ -256,7 +255,7 @@ func pageOf(source profiles.Source, login session.Login) *Page {
 	}
 	return &Page{Kind: source.Kind, StartURL: source.StartURL, Scopes: source.Scopes, ARN: source.ARN,
 		URL: login.URL, Redirect: login.Redirect, State: login.State, UserCode: login.UserCode, Expires: login.Expires,
-		IntervalMS: login.Interval.Milliseconds(), Proof: login.Proof.Reveal()}
+		IntervalMS: login.Interval.Milliseconds(), Proof: login.Proof.Reveal(), Adopt: login.Adopt}
 }
 
 func loginRequest(op Operation, source profiles.Source, login session.Login, code secret.String) *Request {

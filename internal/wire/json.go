@@ -103,6 +103,7 @@ type pageJSON struct {
 	Expires    time.Time `json:"expires,omitzero"`
 	IntervalMS int64     `json:"interval_ms,omitempty"`
 	Proof      string    `json:"proof,omitempty"`
+	Adopt      string    `json:"adopt,omitempty"`
 }
 
 func encodePage(p *Page) part[pageJSON] {
@@ -110,7 +111,7 @@ func encodePage(p *Page) part[pageJSON] {
 		return part[pageJSON]{}
 	}
 	return part[pageJSON]{&pageJSON{p.URL, p.Redirect, p.State, p.UserCode, p.Expires, p.Interval.Milliseconds(),
-		p.Proof.Reveal()}}
+		p.Proof.Reveal(), p.Adopt}}
 }
 
 func decodePage(j *pageJSON) *Page {
@@ -118,7 +119,7 @@ func decodePage(j *pageJSON) *Page {
 		return nil
 	}
 	return &Page{j.URL, j.Redirect, j.State, j.UserCode, j.Expires, time.Duration(j.IntervalMS) * time.Millisecond,
-		secret.New(j.Proof)}
+		secret.New(j.Proof), j.Adopt}
 }
 
 // EncodeRequest returns the line of a request.

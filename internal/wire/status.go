@@ -141,9 +141,13 @@ type Session struct {
 	Source   string `json:"source"`
 	Role     string `json:"role,omitempty"`      // ARN, or ACCOUNT/NAME of a permission set; empty for that of a source
 	ReadOnly bool   `json:"read_only,omitempty"` // AWS's own policy limits it to reading
+	// Kind is the kind of the source: portal, console, web-identity or program; empty for an IAM user.
+	Kind string `json:"kind,omitempty"`
 	// Login says that a person logged in on a page. If Renews is set, Broker renews the login without a person until AWS
 	// ends it; Expires is then only the end of its token.
-	Login       bool       `json:"login,omitempty"`
+	Login bool `json:"login,omitempty"`
+	// LoginEnds is when a person has to log in again, if that is known.
+	LoginEnds   *time.Time `json:"login_ends,omitempty"`
 	Device      string     `json:"mfa_serial,omitempty"` // the device whose code it took
 	Profile     string     `json:"profile"`              // the profile that first asked for it
 	AccessKeyID string     `json:"access_key_id,omitempty"`

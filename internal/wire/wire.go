@@ -232,6 +232,9 @@ type Page struct {
 	Expires  time.Time
 	Interval time.Duration // between two requests of FinishLogin without a code
 	Proof    secret.String // what FinishLogin needs besides the code
+	// Adopt is the directory in which `aws login` keeps its logins. FinishLogin takes over its login of the source, and
+	// needs no code.
+	Adopt string
 }
 
 // Stretch says how to compute the proof from the passphrase for Unlock: argon2id, 32 bytes, in hex.

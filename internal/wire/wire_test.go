@@ -59,8 +59,10 @@ func TestRequestLines(t *testing.T) {
 		{Request{Verb: BeginLogin, Profile: "s", Page: &Page{Redirect: "http://127.0.0.1:1/oauth/callback"}},
 			`{"v":1,"verb":"begin-login","profile":"s","page":{"redirect":"http://127.0.0.1:1/oauth/callback"}}`},
 		{Request{Verb: FinishLogin, Profile: "s", Code: secret.New("c"), Page: &Page{"u", "", "s", "ABCD-EFGH", expires,
-			time.Second, secret.New("p")}}, `{"v":1,"verb":"finish-login","profile":"s","page":{"url":"u","state":"s",` +
+			time.Second, secret.New("p"), ""}}, `{"v":1,"verb":"finish-login","profile":"s","page":{"url":"u","state":"s",` +
 			`"user_code":"ABCD-EFGH","expires":"2026-01-02T15:04:05Z","interval_ms":1000,"proof":"p"},"code":"c"}`},
+		{Request{Verb: FinishLogin, Profile: "s", Page: &Page{Adopt: "/cache"}},
+			`{"v":1,"verb":"finish-login","profile":"s","page":{"adopt":"/cache"}}`},
 	}
 	for _, tt := range tests {
 		line, err := EncodeRequest(tt.req)
@@ -90,7 +92,7 @@ func TestResponseLines(t *testing.T) {
 			`{"v":1,"endpoint":{"url":"http://127.0.0.1:20000/x","token":"t","token_file":"/run/t","profile":"p","region":"eu-west-1","role":"arn"}}`},
 		{Response{Files: &Files{Profile: "a", Profiles: []string{"a", "b"}, Expires: expires, Credentials: "/run/c"}},
 			`{"v":1,"overlay":{"profile":"a","expires":"2026-01-02T15:04:05Z","profiles":["a","b"],"aws_shared_credentials_file":"/run/c"}}`},
-		{Response{Page: &Page{"u", "r", "s", "", time.Time{}, 0, secret.New("p")}},
+		{Response{Page: &Page{"u", "r", "s", "", time.Time{}, 0, secret.New("p"), ""}},
 			`{"v":1,"page":{"url":"u","redirect":"r","state":"s","proof":"p"}}`},
 		{Response{SignIn: &SignIn{"https://s/federation", secret.New("t"), "p", expires}},
 			`{"v":1,"sign_in":{"endpoint":"https://s/federation","token":"t","profile":"p","expires":"2026-01-02T15:04:05Z"}}`},

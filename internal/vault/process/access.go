@@ -41,6 +41,13 @@ func (e *errand) openLogin(ctx context.Context, r ring) (*answer, error) {
 	return &answer{Credentials: revealCredentials(creds)}, nil
 }
 
+// token returns the access token with the end of the login.
+func (l login) token() session.Credentials {
+	c := l.Access
+	c.LoginEnds = l.Ends
+	return c
+}
+
 func (e *errand) access(ctx context.Context, r ring) (session.Credentials, error) {
 	l, enough, err := e.current(ctx, r)
 	if err != nil {
@@ -50,7 +57,7 @@ func (e *errand) access(ctx context.Context, r ring) (session.Credentials, error
 		l, err = e.renewed(ctx, r, l)
 	}
 	if err == nil {
-		return l.Access, nil
+		return l.token(), nil
 	}
 	// A token that still lives serves until its end, if a new one failed for any reason.
 	if creds, ok := e.living(l, almostOver); ok {

@@ -3,7 +3,6 @@ package process
 import (
 	"context"
 	"crypto/sha1"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,12 +14,14 @@ import (
 	"strings"
 	"time"
 
+	"broker/internal/exchange"
 	"broker/internal/fault"
 	"broker/internal/partition"
 	"broker/internal/paths"
 	"broker/internal/profiles"
 	"broker/internal/record"
 	"broker/internal/system"
+	"broker/internal/vault"
 )
 
 const (
@@ -147,14 +148,11 @@ func (e *errand) adoptSignIn(ctx context.Context, r ring) (*answer, error) {
 		return nil, fault.New(fault.Config, "the endpoint of %q is not AWS's, so a login of aws login is not sent there",
 			e.Source).WithHint("broker login %s", e.Source)
 	}
-	dir := e.LoginCache
-	if dir == "" {
-		dir = filepath.Join(paths.Home(), ".aws", "login", "cache")
+	if !filepath.IsAbs(e.Page.Adopt) {
+		return nil, fault.New(fault.Config, "the directory of the logins of aws login is not an absolute path: %q",
+			e.Page.Adopt)
 	}
-	if !filepath.IsAbs(dir) {
-		return nil, fault.New(fault.Config, "the directory of the logins of aws login is not an absolute path: %q", dir)
-	}
-	path := filepath.Join(dir, fmt.Sprintf("%x.json", sha256.Sum256([]byte(e.Page.ARN))))
+	path := filepath.Join(e.Page.Adopt, vault.SignInFile(e.Page.ARN))
 	f := &foreignConsole{}
 	err := readForeign(ctx, path, f)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -181,5 +179,31 @@ func (e *errand) adoptSignIn(ctx context.Context, r ring) (*answer, error) {
 		return nil, fault.New(fault.Failed, "the login in %s cannot be taken over: %w", path, err).
 			WithHint("broker login %s", e.Source)
 	}
+	if l, err = e.proven(ctx, l); err != nil {
+		return nil, err
+	}
 	return e.storeNew(ctx, r, l)
+}
+
+// proven returns a login of a file once AWS has said that it is of the ARN of the source. The file itself proves
+// nothing: a variable of a repository can lead to it.
+func (e *errand) proven(ctx context.Context, l login) (login, error) {
+	creds, ok := e.living(l, almostOver)
+	if !ok {
+		var err error
+		if l, err = e.refresh(ctx, l); isDead(err) {
+			return l, e.loginNeeded("the login of aws login for %q has ended: %w", e.Source, err)
+		} else if err != nil {
+			return l, err
+		}
+		creds = l.Access
+	}
+	e.calling.Store(true)
+	who, err := e.sts.Identity(ctx, exchange.Keys{AccessKeyID: creds.AccessKeyID, Secret: creds.SecretAccessKey,
+		Token: creds.SessionToken}, e.at(l))
+	if err == nil && who.ARN != e.Page.ARN {
+		err = fault.New(fault.Failed, "the login of aws login is of %s, and %q is for %s", who.ARN, e.Source, e.Page.ARN).
+			WithHint("broker login %s", e.Source)
+	}
+	return l, err
 }

@@ -6,12 +6,12 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha1"
-	"crypto/sha256"
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -30,8 +30,7 @@ const (
 	cacheOfARN     = "a9165981f29c"
 )
 
-func sha1Name(text string) string   { return fmt.Sprintf("%x.json", sha1.Sum([]byte(text))) }
-func sha256Name(text string) string { return fmt.Sprintf("%x.json", sha256.Sum256([]byte(text))) }
+func sha1Name(text string) string { return fmt.Sprintf("%x.json", sha1.Sum([]byte(text))) }
 
 // foreignFile writes a file of `aws sso login`, and returns its path.
 func (w *pageWorld) foreignFile(name, text string) string {
@@ -238,7 +237,7 @@ func TestAdoptPortalRefusesFiles(t *testing.T) {
 func (w *pageWorld) signInFile(dir, text string) {
 	w.Helper()
 	must(w.T, os.MkdirAll(dir, 0o755))
-	must(w.T, os.WriteFile(filepath.Join(dir, sha256Name(testARN)), []byte(text), 0o600))
+	must(w.T, os.WriteFile(filepath.Join(dir, vault.SignInFile(testARN)), []byte(text), 0o600))
 }
 
 // signInText returns the text of such a file.
@@ -256,14 +255,16 @@ func signInText(t *testing.T, w *pageWorld, curve elliptic.Curve, region string)
 		time.Now().Add(10*time.Minute).UTC().Format(time.RFC3339), exchange.ConsoleSameDevice, text, region)
 }
 
+var expiresAt = regexp.MustCompile(`"expiresAt": "[^"]*"`)
+
 // TestAdoptSignIn: the login of `aws login` is taken over when the request says so, with its key, and in its region.
 func TestAdoptSignIn(t *testing.T) {
-	if name := sha256Name(testARN); !strings.HasPrefix(name, cacheOfARN) || !strings.HasSuffix(name, "391ecc.json") {
+	if name := vault.SignInFile(testARN); !strings.HasPrefix(name, cacheOfARN) || !strings.HasSuffix(name, "391ecc.json") {
 		t.Fatalf("the file is %s", name)
 	}
 	take := func(w *pageWorld, dir string) error {
 		e := w.errand(vault.OpFinishLogin)
-		e.Adopt, e.LoginCache = true, dir
+		e.Page.Adopt = dir
 		a, err := w.do(e)
 		if err == nil && (a.Identity.ARN != testARN || a.Identity.Account != "111122223333") {
 			t.Errorf("the answer is %+v", a.Identity)
@@ -272,13 +273,13 @@ func TestAdoptSignIn(t *testing.T) {
 	}
 	w := newPageWorld(t, profiles.ConsoleLogin)
 	dir := filepath.Join(w.home, ".aws", "login", "cache")
-	if err := take(w, ""); !fault.Is(err, fault.NotFound) || !strings.Contains(err.Error(), dir) {
+	if err := take(w, dir); !fault.Is(err, fault.NotFound) || !strings.Contains(err.Error(), dir) {
 		t.Errorf("no file: %v", err)
 	}
 	w.signInFile(dir, signInText(t, w, elliptic.P256(), `, "signInRegion": "eu-west-1"`))
 	w.wantLogin() // nobody has agreed
 	w.at.Region = "us-east-1"
-	must(t, take(w, ""))
+	must(t, take(w, dir))
 	w.wantToken("SESSIONTOKEN-theirs")
 	w.age(time.Minute)
 	w.wantToken("ACCESSTOKEN-1")
@@ -301,6 +302,18 @@ func TestAdoptSignIn(t *testing.T) {
 		},
 		"another account": func(_ *pageWorld, s string) (string, string) {
 			return strings.Replace(s, "111122223333", "9", 1), elsewhere
+		},
+		"another person": func(w *pageWorld, s string) (string, string) {
+			w.aws.arn = "arn:aws:iam::111122223333:user/anna"
+			return s, elsewhere
+		},
+		"another person, refreshed": func(w *pageWorld, s string) (string, string) {
+			w.aws.arn = "arn:aws:iam::111122223333:user/anna"
+			return expiresAt.ReplaceAllString(s, `"expiresAt": "2020-01-01T00:00:00Z"`), elsewhere
+		},
+		"ended": func(w *pageWorld, s string) (string, string) {
+			w.aws.refresh = "REFRESHTOKEN-later"
+			return expiresAt.ReplaceAllString(s, `"expiresAt": "2020-01-01T00:00:00Z"`), elsewhere
 		},
 		"no region": func(w *pageWorld, s string) (string, string) { w.at.Region = ""; return s, elsewhere },
 		"not JSON":  func(_ *pageWorld, s string) (string, string) { return "SECRET", elsewhere },

@@ -42,6 +42,7 @@ func revealCredentials(c session.Credentials) *vault.Credentials {
 		Expires:         c.Expires,
 		Issued:          c.Issued,
 		Subject:         c.Subject,
+		LoginEnds:       c.LoginEnds,
 	}
 }
 
@@ -225,6 +226,7 @@ type loginJSON struct {
 	Refresh   string                `json:"refresh_token,omitempty"`
 	Access    *vault.Credentials    `json:"access,omitempty"`
 	OffsetMS  int64                 `json:"offset_ms,omitempty"`
+	Ends      time.Time             `json:"ends,omitzero"`
 	Dismissed string                `json:"dismissed,omitempty"`
 	belongs
 }
@@ -246,7 +248,7 @@ func (j clientJSON) registration() exchange.Registration {
 func encodeLogin(l login) ([]byte, error) {
 	j := loginJSON{Version: loginVersion, Name: l.Name, Kind: l.Kind, StartURL: l.StartURL, ARN: l.ARN, Region: l.Region,
 		URL: l.URL, Scopes: l.Scopes, Key: l.Key.Reveal(), Refresh: l.Refresh.Reveal(),
-		OffsetMS: l.Offset.Milliseconds(), Dismissed: l.Dismissed, belongs: l.belongs}
+		OffsetMS: l.Offset.Milliseconds(), Ends: l.Ends, Dismissed: l.Dismissed, belongs: l.belongs}
 	for flow, c := range l.Clients {
 		if j.Clients == nil {
 			j.Clients = map[string]clientJSON{}
@@ -278,7 +280,7 @@ func decodeLogin(data []byte) (login, error) {
 	l := login{Name: j.Name, Kind: j.Kind, StartURL: j.StartURL, ARN: j.ARN, Region: j.Region, URL: j.URL,
 		Scopes: j.Scopes, Clients: map[string]exchange.Registration{}, Key: secret.New(j.Key),
 		Refresh: secret.New(j.Refresh),
-		Offset:  time.Duration(j.OffsetMS) * time.Millisecond, Dismissed: j.Dismissed, belongs: j.belongs}
+		Offset:  time.Duration(j.OffsetMS) * time.Millisecond, Ends: j.Ends, Dismissed: j.Dismissed, belongs: j.belongs}
 	for flow, c := range j.Clients {
 		l.Clients[flow] = c.registration()
 	}

@@ -178,7 +178,7 @@ func (e *errand) finishLogin(ctx context.Context, r ring) (*answer, error) {
 	if err := e.checkPage(); err != nil {
 		return nil, err
 	}
-	if e.Adopt {
+	if e.Page.Adopt != "" {
 		return e.adoptSignIn(ctx, r)
 	}
 	client, err := e.flow(e.Page.Redirect)
@@ -266,7 +266,7 @@ func (e *errand) finishSignIn(ctx context.Context, r ring, client string) (*answ
 			"other session there", arn, e.Source, want).WithHint("broker login %s", e.Source)
 	}
 	return e.storeNew(ctx, r, login{ARN: arn, Client: exchange.Registration{ID: client}, Key: stored,
-		Refresh: token.Refresh, Access: token.Credentials})
+		Refresh: token.Refresh, Access: token.Credentials, Ends: e.now(0).Add(longestSignIn).UTC().Truncate(time.Second)})
 }
 
 // storeNew stores the tokens of a login that a person has just made. It keeps the registered clients.
@@ -295,8 +295,8 @@ func (e *errand) storeNew(ctx context.Context, r ring, l login) (*answer, error)
 	switch {
 	case l.Refresh.IsZero():
 		a.Until = l.Access.Expires
-	case l.Kind == profiles.ConsoleLogin:
-		a.Until = e.now(0).Add(longestSignIn).UTC().Truncate(time.Second)
+	default:
+		a.Until = l.Ends
 	}
 	if l.Kind == profiles.ConsoleLogin {
 		a.Identity = &vault.Identity{ARN: l.ARN, Account: partition.AccountOfARN(l.ARN)}

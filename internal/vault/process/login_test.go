@@ -199,6 +199,13 @@ func (a *pageAWS) CreateConsoleToken(
 	return t, nil
 }
 
+func (a *pageAWS) Identity(_ context.Context, keys exchange.Keys, _ profiles.Endpoint) (exchange.Identity, error) {
+	if keys.Token.IsZero() || keys.Secret.IsZero() {
+		return exchange.Identity{}, errors.New("a part is missing")
+	}
+	return exchange.Identity{ARN: a.arn}, nil
+}
+
 func (a *pageAWS) ServerOffset() time.Duration { return 0 }
 
 // pageWorld is a keyring in which people log in to one source.
@@ -707,7 +714,7 @@ func TestConsoleSignIn(t *testing.T) {
 		t.Errorf("the first login: %+v, %v", a, err)
 	}
 	c, err := w.open()
-	if err != nil || c.AccessKeyID != "ASIACONSOLE" || c.SecretAccessKey == "" {
+	if err != nil || c.AccessKeyID != "ASIACONSOLE" || c.SecretAccessKey == "" || !c.LoginEnds.Equal(a.Until) {
 		t.Errorf("open: %+v, %v", c, err)
 	}
 	if l := w.read(); l.Client.ID != exchange.ConsoleCrossDevice || l.Region != "eu-west-1" {
@@ -715,7 +722,11 @@ func TestConsoleSignIn(t *testing.T) {
 	}
 	key := w.read().Key.Reveal()
 	w.age(time.Minute)
+	w.at.Region = "us-east-1" // the region of a profile may change, that of the login does not
 	w.wantToken("ACCESSTOKEN-3")
+	if c, err := w.open(); err != nil || !c.LoginEnds.Equal(a.Until) {
+		t.Errorf("after a refresh the login ends at %v, want %v, %v", c.LoginEnds, a.Until, err)
+	}
 	if w.read().Key.Reveal() != key {
 		t.Error("the refresh changed the key")
 	}

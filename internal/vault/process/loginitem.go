@@ -43,6 +43,7 @@ type login struct {
 	Refresh  secret.String
 	Access   session.Credentials // zero if there is none
 	Offset   time.Duration       // AWS's clock minus ours when Access was stored
+	Ends     time.Time           // of profiles.ConsoleLogin: no refresh works from here on; zero if not known
 	// Dismissed is the hash of the tokens of `aws sso login` that are not adopted again.
 	Dismissed string
 	belongs
@@ -85,7 +86,7 @@ func (l login) check() error {
 // without returns the login without its tokens.
 func (l login) without() login {
 	l.Client, l.Key, l.Refresh = exchange.Registration{}, secret.String{}, secret.String{}
-	l.Access = session.Credentials{}
+	l.Access, l.Ends = session.Credentials{}, time.Time{}
 	return l
 }
 
@@ -110,7 +111,7 @@ func (e *errand) living(l login, enough time.Duration) (session.Credentials, boo
 	if l.Access.Expires.IsZero() {
 		return session.Credentials{}, false
 	}
-	return lasting(l.Access, e.now(l.Offset), enough)
+	return lasting(l.token(), e.now(l.Offset), enough)
 }
 
 // errNoLogin means that the keyring has no login of the source.
