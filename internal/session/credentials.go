@@ -218,7 +218,7 @@ func (b *Broker) fetch(ctx context.Context, plan *Plan, i int, req *Request, qui
 		b.noteRefusal(plan, i, err)
 		if step.keeps() && b.logout.of(plan.Source.Name) != before {
 			// The vault may have kept the session after Logout cleared the keyring.
-			b.drop(ctx, plan.Source.Name)
+			b.drop(ctx, plan.Source.Name, "")
 		}
 		return creds, err
 	}
@@ -249,7 +249,7 @@ func (b *Broker) discard(ctx context.Context, plan *Plan, i int, refused Credent
 			return
 		}
 		if now, ok := b.cache.current(plan.Key(i)); ok && now.AccessKeyID == refused.AccessKeyID {
-			b.drop(ctx, plan.Source.Name)
+			b.drop(ctx, plan.Source.Name, refused.AccessKeyID)
 		}
 	}
 	b.cache.discard(plan.Key(i), refused)
@@ -271,11 +271,11 @@ func (b *Broker) setAside(ctx context.Context, plan *Plan, i int, old Credential
 const dropTimeout = 5 * time.Second
 
 // drop calls Drop for callers that cannot get an error; a failure is logged.
-func (b *Broker) drop(ctx context.Context, source string) {
+func (b *Broker) drop(ctx context.Context, source, refused string) {
 	// The session must be removed even if the caller is gone.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), dropTimeout)
 	defer cancel()
-	if err := b.cfg.Vault.Drop(ctx, source); err != nil {
+	if err := b.cfg.Vault.Drop(ctx, source, refused); err != nil {
 		b.cfg.Log.Warn("cannot delete the kept session", "source", source, "err", err)
 	}
 }

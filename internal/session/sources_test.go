@@ -178,11 +178,13 @@ func (c *center) Open(ctx context.Context, source profiles.Source, call Call, co
 		Expires: c.expires}, nil
 }
 
-func (c *center) Drop(ctx context.Context, source string) error {
+func (c *center) Drop(ctx context.Context, source, refused string) error {
 	c.mu.Lock()
-	c.kept = ""
+	if refused == "" || refused == "hash of "+c.kept {
+		c.kept = ""
+	}
 	c.mu.Unlock()
-	return c.aws.Drop(ctx, source)
+	return c.aws.Drop(ctx, source, refused)
 }
 
 func (c *center) Assume(ctx context.Context, with Credentials, call Call) (Credentials, error) {
