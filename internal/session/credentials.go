@@ -164,7 +164,8 @@ func (b *Broker) serve(ctx context.Context, req *Request) (served, error) {
 func (b *Broker) wait(ctx context.Context, plan *Plan, last int, req *Request) (Credentials, error) {
 	first := &plan.Steps[0]
 	dev := device{plan.Source.AccessKeyID, first.MFASerial, first.Endpoint.URL}
-	if first.NeedsPerson() || !req.Code.IsZero() || first.MFASerial != "" && req.Tell != nil {
+	told := req.Tell != nil && (first.MFASerial != "" || plan.Source.Kind.ByPage())
+	if first.NeedsPerson() || !req.Code.IsZero() || told {
 		g := &waiter{terminal: req.Terminal, window: req.Window, code: req.Code,
 			first: req.Login, source: plan.Source.Name, tell: req.Tell, client: req.Client}
 		var leave func()
