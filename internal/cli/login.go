@@ -199,7 +199,9 @@ func (p *program) loginTo(
 	}
 	resp, err := p.ask(ctx, wire.Request{Verb: wire.Login, Profile: t.name, Code: code})
 	if page != nil && fault.Is(err, fault.LoginNeeded) {
-		err = page.byDaemon(&resp).run(ctx)
+		if err = page.byDaemon(&resp).run(ctx); errors.Is(err, errNoPage) {
+			err = nil
+		}
 	}
 	if err == nil && resp.Status == nil {
 		err = fault.New(fault.Unreachable, "the daemon's answer has no session")

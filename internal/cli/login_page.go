@@ -321,15 +321,23 @@ func (l *pageLogin) makeKeyring(ctx context.Context) error {
 	return ring.keep()
 }
 
-// byDaemon makes the daemon begin and finish the login. done gets the answer to the last request.
+// errNoPage means that no page is needed, because the login works.
+var errNoPage = errors.New("the login works")
+
+// byDaemon makes the daemon begin and finish the login. done gets the answer to the last request. If begin has made the
+// keyring, the login of another tool may be in it now. Then its error is errNoPage.
 func (l *pageLogin) byDaemon(done *wire.Response) *pageLogin {
 	l.begin = func(ctx context.Context, redirect string) (wire.Page, error) {
 		req := wire.Request{Verb: wire.BeginLogin, Profile: l.name, Page: &wire.Page{Redirect: redirect}}
 		resp, err := l.ask(ctx, req)
 		if fault.Is(err, fault.NotFound) {
-			if err = l.makeKeyring(ctx); err == nil {
-				resp, err = l.ask(ctx, req)
+			if err = l.makeKeyring(ctx); err != nil {
+				return wire.Page{}, err
 			}
+			if *done, err = l.ask(ctx, wire.Request{Verb: wire.Login, Profile: l.name}); err == nil {
+				return wire.Page{}, errNoPage
+			}
+			resp, err = l.ask(ctx, req)
 		}
 		if err == nil && (resp.Page == nil || resp.Page.URL == "") {
 			err = fault.New(fault.Unreachable, "the daemon's answer has no page to log in on")
