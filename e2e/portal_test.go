@@ -30,10 +30,10 @@ var (
 
 // portal returns a house of a person who has no IAM user. Its display has browsers that only record that they were
 // opened, so noPage can tell.
-func portal(t testing.TB) *house {
+func portal(t testing.TB, simArgs ...string) *house {
 	t.Helper()
 	h := newHouse(t)
-	must(t, h.startSim())
+	must(t, h.startSim(simArgs...))
 	must(t, h.settings(""))
 	must(t, h.makeKeyring())
 	must(t, h.write(h.awsConfig(), portalConfig))
