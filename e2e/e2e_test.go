@@ -307,10 +307,16 @@ func demo(t testing.TB, simArgs ...string) *house {
 	t.Helper()
 	h := newHouse(t)
 	must(t, h.startSim(simArgs...))
+	h.moveIn(t)
+	return h
+}
+
+// moveIn writes the settings and profiles of demo, and stores key and seed.
+func (h *house) moveIn(t testing.TB) {
+	t.Helper()
 	must(t, h.settings(""))
 	must(t, h.write(h.awsConfig(), demoConfig))
 	must(t, h.furnish(true))
-	return h
 }
 
 func must(t testing.TB, err error) {
