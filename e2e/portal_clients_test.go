@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -279,4 +281,124 @@ func TestClientsPortalLinked(t *testing.T) {
 	must(t, p.sim.post("sso/sessions/end", "{}"))
 	refused("after AWS ended the session", 1)
 	p.noPage(t)
+}
+
+// TestClientsPortalsSideBySide has twelve profiles of three sessions, and roles of two IAM users, in one config. The
+// AWS CLI and Terraform get each through the helper, and Serverless 3 through publish.
+func TestClientsPortalsSideBySide(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	must(t, h.startSim())
+	must(t, h.settings(""))
+	must(t, h.furnish(true))
+	robot := fmt.Sprintf(`{"AccessKeyId":%q,"SecretAccessKey":%q}`, robotKeyID, robotSecret)
+	if r := h.runWith(robot, "broker", "add", "robot", "--stdin"); r.code != 0 {
+		t.Fatal(r)
+	}
+	wants := map[string]string{"prod": "arn:aws:sts::444455556666:assumed-role/allow-admin-from-security-account/",
+		"build": "arn:aws:sts::222233334444:assumed-role/build/"}
+	config := "[profile prod]\nrole_arn = " + prodRole + "\nsource_profile = security\nregion = eu-west-1\n" +
+		"[profile build]\nrole_arn = arn:aws:iam::222233334444:role/build\nsource_profile = robot\nregion = eu-west-1\n"
+	sessions := []string{"team-a", "team-b", "team-c"}
+	for i, session := range sessions {
+		config += "[sso-session " + session + "]\nsso_start_url = https://demo.awsapps.com/start\nsso_region = eu-west-1\n" +
+			"sso_registration_scopes = sso:account:access\n"
+		for _, account := range portalAccounts {
+			set := []string{"Admin", "ReadOnly", "Admin"}[i]
+			name := session + "-" + account[:4]
+			config += fmt.Sprintf("[profile %s]\nsso_session = %s\nsso_account_id = %s\nsso_role_name = %s\nregion = eu-west-1\n",
+				name, session, account, set)
+			wants[name] = "arn:aws:sts::" + account + ":assumed-role/AWSReservedSSO_" + set + "_"
+		}
+	}
+	must(t, h.write(h.awsConfig(), config))
+	for _, session := range sessions {
+		h.logsIn(t, session)
+	}
+	names := slices.Sorted(maps.Keys(wants))
+	h.ok(t, "broker", append([]string{"profiles", "link"}, names...)...)
+	keys := map[string]string{} // by access key id
+	for _, name := range names {
+		keys[h.credentials(t, name).AccessKeyID] = name
+	}
+	if len(keys) != 14 {
+		t.Fatalf("%d sessions for 14 profiles", len(keys))
+	}
+	cli := awsCLI2(t, h)
+	for i, r := range together(t, h, len(names), func(i int) []string {
+		return []string{cli, "sts", "get-caller-identity", "--output", "text", "--query", "Arn", "--endpoint-url", h.sim.url,
+			"--profile", names[i]}
+	}) {
+		if r.code != 0 || !strings.HasPrefix(r.stdout, wants[names[i]]) {
+			t.Errorf("%s: %v, want %s", names[i], r, wants[names[i]])
+		}
+	}
+
+	t.Run("Serverless 3", func(t *testing.T) {
+		program := fromNPM("serverless/bin/serverless.js")(t, h)
+		if program == "" {
+			missing(t, "Serverless 3")
+		}
+		e := startEmulator(t, h)
+		h.toolsAsk(t, e)
+		some := []string{"build", "team-a-2222", "team-b-4444", "team-c-5555"}
+		h.ok(t, "broker", append([]string{"publish"}, some...)...)
+		for _, name := range some {
+			e.forget(false)
+			cmd := h.command("node", program, "info", "--stage", "prod", "--region", "eu-west-1", "--aws-profile", name)
+			cmd.Dir = filepath.Join(h.dir, "sls")
+			if r := finish(cmd); r.code != 0 || !strings.Contains(r.stdout, "product") {
+				t.Errorf("%s: %v", name, r)
+			}
+			for _, a := range e.arrived() {
+				if keys[a.keyID] != name {
+					t.Errorf("%s: %s is signed with the session of %q", name, a.what, keys[a.keyID])
+				}
+			}
+			if !e.did(" DescribeStacks") {
+				t.Errorf("%s: nothing arrived: the test is void", name)
+			}
+		}
+		h.ok(t, "broker", "unpublish")
+	})
+
+	t.Run("Terraform", func(t *testing.T) {
+		terraform, err := exec.LookPath("terraform")
+		mirror := awsProvider()
+		if err != nil || mirror == "" {
+			t.Skip("SKIPPED, NOT PROVEN: Terraform with its AWS provider is not installed, and no distribution has it")
+		}
+		if os.Getenv("CI") == "true" {
+			t.Skip("SKIPPED, NOT PROVEN: it uses both cores for minutes, which CI cannot spare; `make test-clients` by hand runs it")
+		}
+		dir := filepath.Join(h.dir, "terraform")
+		must(t, os.Mkdir(dir, 0o755))
+		text := "terraform {\n  required_providers {\n    aws = { source = \"hashicorp/aws\" }\n  }\n}\n"
+		some := []string{"build", "team-a-2222", "team-b-4444", "team-c-5555"}
+		for _, name := range some {
+			text += fmt.Sprintf("provider \"aws\" {\n  alias = %[1]q\n  profile = %[1]q\n  region = \"eu-west-1\"\n"+
+				"  skip_requesting_account_id = true\n  endpoints { sts = %[2]q }\n}\n"+
+				"data \"aws_caller_identity\" %[1]q {\n  provider = aws.%[1]s\n}\n"+
+				"output %[1]q { value = data.aws_caller_identity.%[1]s.arn }\n", name, h.sim.url)
+		}
+		must(t, os.WriteFile(filepath.Join(dir, "main.tf"), []byte(text), 0o600))
+		run := h.terraform(t, terraform, dir, mirror)
+		run("init", "-no-color")
+		run("apply", "-no-color", "-auto-approve")
+		var outputs map[string]struct{ Value string }
+		must(t, json.Unmarshal([]byte(run("output", "-json")), &outputs))
+		for _, name := range some {
+			if got := outputs[name].Value; !strings.HasPrefix(got, wants[name]) {
+				t.Errorf("%s is %q, want %s", name, got, wants[name])
+			}
+		}
+	})
+	h.counted(t, "GetSessionToken", 1)
+	h.counted(t, "GetRoleCredentials", 12)
+	h.counted(t, "AssumeRole", 2)
+	logins, err := h.sim.count("RegisterClient")
+	must(t, err)
+	if logins != len(sessions) {
+		t.Errorf("%d clients were registered for %d sessions", logins, len(sessions))
+	}
 }
