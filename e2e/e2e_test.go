@@ -256,15 +256,21 @@ var keyOfTests []byte
 
 func (h *house) keyring() string { return filepath.Join(h.home, ".local/share/broker/keyring") }
 
-// furnish does what a person does first: it stores the key and, unless withSeed is false, the seed.
-func (h *house) furnish(withSeed bool) error {
+// makeKeyring makes an empty file keyring with keyOfTests, unless there is a keyring.
+func (h *house) makeKeyring() error {
 	if err := os.MkdirAll(h.keyring(), 0o700); err != nil {
 		return err
 	}
-	if entries, err := os.ReadDir(h.keyring()); err == nil && len(entries) == 0 {
-		if err := os.WriteFile(filepath.Join(h.keyring(), "key.json"), keyOfTests, 0o600); err != nil {
-			return err
-		}
+	if entries, err := os.ReadDir(h.keyring()); err != nil || len(entries) > 0 {
+		return err
+	}
+	return os.WriteFile(filepath.Join(h.keyring(), "key.json"), keyOfTests, 0o600)
+}
+
+// furnish does what a person does first: it stores the key and, unless withSeed is false, the seed.
+func (h *house) furnish(withSeed bool) error {
+	if err := h.makeKeyring(); err != nil {
+		return err
 	}
 	csv := fmt.Sprintf("Access key ID,Secret access key\n%s,%s\n", keyID, keySecret)
 	file := filepath.Join(h.dir, "accessKeys.csv")
@@ -301,10 +307,16 @@ func demo(t testing.TB, simArgs ...string) *house {
 	t.Helper()
 	h := newHouse(t)
 	must(t, h.startSim(simArgs...))
+	h.moveIn(t)
+	return h
+}
+
+// moveIn writes the settings and profiles of demo, and stores key and seed.
+func (h *house) moveIn(t testing.TB) {
+	t.Helper()
 	must(t, h.settings(""))
 	must(t, h.write(h.awsConfig(), demoConfig))
 	must(t, h.furnish(true))
-	return h
 }
 
 func must(t testing.TB, err error) {

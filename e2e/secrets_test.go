@@ -101,10 +101,14 @@ func TestFormsAreFound(t *testing.T) {
 // runtime or temporary directory, except encrypted in the keyring.
 func TestSecretsStayInTheirPlace(t *testing.T) {
 	t.Parallel()
-	h := demo(t)
+	h, tap := tapped(t)
 	h.env = append(h.env, "BROKER_RUNTIME_DIR="+filepath.Join(h.dir, "run"))
-	given := h.scenario(t)
+	given := h.logins(t, tap)
+	maps.Copy(given, h.scenario(t))
 	must(t, h.stopDaemon())
+	kept, passed := tap.secrets()
+	maps.Copy(given, kept)
+	maps.Copy(given, passed)
 	given["key secret"], given["seed"], given["passphrase"] = keySecret, seed, passphrase
 	for name, secret := range maps.Clone(given) { // half a secret must not leak either
 		given["first half of "+name], given["second half of "+name] = secret[:len(secret)/2], secret[len(secret)/2:]
@@ -140,6 +144,59 @@ func TestSecretsStayInTheirPlace(t *testing.T) {
 		t.Errorf("the passphrase was not found in its own file: %v", err)
 	}
 	t.Logf("%d files, %d texts", files, len(w))
+}
+
+// logins logs in on web pages in each way, renews the logins, and logs out. It returns the secrets that were given out.
+func (h *house) logins(t *testing.T, tap *wiretap) map[string]string {
+	t.Helper()
+	given := map[string]string{}
+	keep := func(name string) {
+		d := h.credentials(t, name)
+		given["secret of "+name], given["token of "+name] = d.SecretAccessKey, d.SessionToken
+	}
+	h.ok(t, "broker", "login", "my-sso")
+	keep("dev-admin")
+	must(t, h.sim.post("sso/tokens/expire", ""))
+	keep("dev-read")
+	h.counted(t, "CreateToken", 2)
+	// AWS, or its simulator, repeats what it was sent.
+	tap.mu.Lock()
+	refresh := tap.refresh
+	tap.mu.Unlock()
+	must(t, h.sim.post("sso/tokens/expire", ""))
+	must(t, h.sim.fault(`{"kind":"error","action":"CreateToken","code":"AccessDeniedException","message":"no: `+refresh+`"}`))
+	if r := h.run("credproc", "stage-admin"); r.code != 6 || strings.Contains(r.stderr, refresh[len(refresh)/2:]) {
+		t.Errorf("refused with a refresh token in the text: %v", r)
+	}
+	h.ok(t, "broker", "login", "my-sso")
+	keep("stage-read")
+	h.ok(t, "broker", "logout", "my-sso")
+	h.logsIn(t, "my-sso")
+	keep("mgmt-admin")
+
+	must(t, h.sim.post("lives", `{"login_keys_seconds":2}`))
+	h.ok(t, "broker", "login", "--console", "signed-in", "--region", "eu-west-1")
+	must(t, h.sim.post("lives", `{}`))
+	until(t, "the console login is renewed", func() bool {
+		h.credentials(t, "signed-in")
+		n, err := h.sim.count("CreateOAuth2Token")
+		must(t, err)
+		return n > 1
+	})
+	keep("signed-in")
+	h.ok(t, "broker", "status", "--json")
+	h.ok(t, "broker", "explain", "dev-admin")
+	h.ok(t, "broker", "logout", "signed-in")
+
+	kept, _ := tap.secrets()
+	found := map[string]int{}
+	for name := range kept {
+		found[strings.Fields(name)[0]]++
+	}
+	if found["refreshToken"] < 5 || found["clientSecret"] < 2 || found["DPoP"] < 1 {
+		t.Errorf("void: only %v were seen", found)
+	}
+	return given
 }
 
 // scenario uses every feature once, with failures, and returns the secrets that were given out.
@@ -182,16 +239,19 @@ func (h *house) scenario(t *testing.T) map[string]string {
 	return given
 }
 
-// TestMemory reads the daemon's memory as root while it works. It never contains the long-lived secret or the
-// seed. It does contain the session that the daemon gives out, which shows that the reading works.
+// TestMemory reads the daemon's memory as root while it works. It never contains the long-lived secret or the seed, nor
+// a refresh token, the secret of a registered client, or a DPoP key. It does contain the session that the daemon gives
+// out, which shows that the reading works.
 func TestMemory(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("SKIPPED, NOT PROVEN: only root can read the daemon's memory")
 	}
-	h := demo(t)
+	h, tap := tapped(t)
+	h.ok(t, "broker", "login", "my-sso")
+	h.ok(t, "broker", "login", "--console", "signed-in", "--region", "eu-west-1")
 	first := h.credentials(t, "product_prod_paul")
 	pid := h.daemonPID(t)
-	secrets := lookFor(map[string]string{"key secret": keySecret, "seed": seed})
+	long := map[string]string{"key secret": keySecret, "seed": seed}
 	token, name := wanted{"token": []byte(first.SessionToken)}, wanted{"name": []byte("product_prod_paul")}
 
 	stop := make(chan struct{})
@@ -210,6 +270,10 @@ func TestMemory(t *testing.T) {
 				h.run("broker", "logout")
 				_ = h.freshCodes()
 				h.run("broker", "login", "security")
+				h.run("broker", "login", "my-sso")
+				_ = h.sim.post("sso/tokens/expire", "")
+				h.run("credproc", portalProfiles[n%len(portalProfiles)])
+				h.run("broker", "login", "signed-in")
 			}
 			n++
 		}
@@ -218,6 +282,11 @@ func TestMemory(t *testing.T) {
 	for end := time.Now().Add(6 * time.Second); time.Now().Before(end); reads++ {
 		memory, err := readMemory(pid)
 		must(t, err)
+		secrets := lookFor(long)
+		kept, _ := tap.secrets()
+		for name, value := range kept {
+			secrets[name] = []byte(value)
+		}
 		for _, part := range memory {
 			for _, name := range secrets.in(part) {
 				t.Errorf("the daemon's memory contains the %s", name)
@@ -235,6 +304,15 @@ func TestMemory(t *testing.T) {
 	}
 	close(stop)
 	n := <-worked
+	// In all forms, once.
+	kept, _ := tap.secrets()
+	memory, err := readMemory(pid)
+	must(t, err)
+	for _, part := range memory {
+		for _, name := range lookFor(kept).in(part) {
+			t.Errorf("the daemon's memory contains the %s", name)
+		}
+	}
 	if tokens == 0 {
 		t.Error("void: not even the session's token was ever found in the memory")
 	}

@@ -212,6 +212,9 @@ func (p *program) loginTo(
 		if taken, err = page.takeOver(ctx, o); err == nil && !taken {
 			err = page.run(ctx)
 		}
+		if errors.Is(err, errNoPage) {
+			fresh, err = false, nil
+		}
 	}
 	if err == nil && resp.Status == nil {
 		err = fault.New(fault.Unreachable, "the daemon's answer has no session")

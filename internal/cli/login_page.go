@@ -322,22 +322,30 @@ func (l *pageLogin) makeKeyring(ctx context.Context) error {
 	return ring.keep()
 }
 
+// errNoPage means that no page is needed, because the login works.
+var errNoPage = errors.New("the login works")
+
 // askMaking sends a request of a login. If the keyring was never created, it creates it and sends the request again.
-func (l *pageLogin) askMaking(ctx context.Context, req wire.Request) (wire.Response, error) {
+// The login of another tool may be in it then: in that case the error is errNoPage, and done gets the answer.
+func (l *pageLogin) askMaking(ctx context.Context, req wire.Request, done *wire.Response) (wire.Response, error) {
 	resp, err := l.ask(ctx, req)
-	if fault.Is(err, fault.NotFound) {
-		if err = l.makeKeyring(ctx); err == nil {
-			resp, err = l.ask(ctx, req)
-		}
+	if !fault.Is(err, fault.NotFound) {
+		return resp, err
 	}
-	return resp, err
+	if err = l.makeKeyring(ctx); err != nil {
+		return resp, err
+	}
+	if *done, err = l.ask(ctx, wire.Request{Verb: wire.Login, Profile: l.name}); err == nil {
+		return resp, errNoPage
+	}
+	return l.ask(ctx, req)
 }
 
 // byDaemon makes the daemon begin and finish the login. done gets the answer to the last request.
 func (l *pageLogin) byDaemon(done *wire.Response) *pageLogin {
 	l.begin = func(ctx context.Context, redirect string) (wire.Page, error) {
 		req := wire.Request{Verb: wire.BeginLogin, Profile: l.name, Page: &wire.Page{Redirect: redirect}}
-		resp, err := l.askMaking(ctx, req)
+		resp, err := l.askMaking(ctx, req, done)
 		if err == nil && (resp.Page == nil || resp.Page.URL == "") {
 			err = fault.New(fault.Unreachable, "the daemon's answer has no page to log in on")
 		}
@@ -347,7 +355,7 @@ func (l *pageLogin) byDaemon(done *wire.Response) *pageLogin {
 		return *resp.Page, nil
 	}
 	l.finish = func(ctx context.Context, page wire.Page, code secret.String) (*wire.Page, error) {
-		resp, err := l.askMaking(ctx, wire.Request{Verb: wire.FinishLogin, Profile: l.name, Page: &page, Code: code})
+		resp, err := l.askMaking(ctx, wire.Request{Verb: wire.FinishLogin, Profile: l.name, Page: &page, Code: code}, done)
 		if err == nil && resp.Page == nil && (resp.Status == nil || len(resp.Status.Sessions) == 0) {
 			err = fault.New(fault.Unreachable, "the daemon's answer has no login")
 		}

@@ -51,7 +51,7 @@ type aws struct {
 	fail    func(session.Call) error
 }
 
-func (a *aws) Drop(context.Context, string) error { return nil }
+func (a *aws) Drop(context.Context, string, string) error { return nil }
 
 func (a *aws) Open(
 	_ context.Context,

@@ -73,7 +73,7 @@ func (a *aws) Assume(_ context.Context, _ session.Credentials, call session.Call
 	return a.session(call)
 }
 
-func (a *aws) Drop(context.Context, string) error { return nil }
+func (a *aws) Drop(context.Context, string, string) error { return nil }
 
 // events keeps the recorded events.
 type events struct {

@@ -164,7 +164,8 @@ func (b *Broker) serve(ctx context.Context, req *Request) (served, error) {
 func (b *Broker) wait(ctx context.Context, plan *Plan, last int, req *Request) (Credentials, error) {
 	first := &plan.Steps[0]
 	dev := device{plan.Source.AccessKeyID, first.MFASerial, first.Endpoint.URL}
-	if first.NeedsPerson() || !req.Code.IsZero() || first.MFASerial != "" && req.Tell != nil {
+	told := req.Tell != nil && (first.MFASerial != "" || plan.Source.Kind.ByPage())
+	if first.NeedsPerson() || !req.Code.IsZero() || told {
 		g := &waiter{terminal: req.Terminal, window: req.Window, code: req.Code,
 			first: req.Login, source: plan.Source.Name, tell: req.Tell, client: req.Client}
 		var leave func()
@@ -218,7 +219,7 @@ func (b *Broker) fetch(ctx context.Context, plan *Plan, i int, req *Request, qui
 		b.noteRefusal(plan, i, err)
 		if step.keeps() && b.logout.of(plan.Source.Name) != before {
 			// The vault may have kept the session after Logout cleared the keyring.
-			b.drop(ctx, plan.Source.Name)
+			b.drop(ctx, plan.Source.Name, "")
 		}
 		return creds, err
 	}
@@ -249,7 +250,7 @@ func (b *Broker) discard(ctx context.Context, plan *Plan, i int, refused Credent
 			return
 		}
 		if now, ok := b.cache.current(plan.Key(i)); ok && now.AccessKeyID == refused.AccessKeyID {
-			b.drop(ctx, plan.Source.Name)
+			b.drop(ctx, plan.Source.Name, refused.AccessKeyID)
 		}
 	}
 	b.cache.discard(plan.Key(i), refused)
@@ -271,11 +272,11 @@ func (b *Broker) setAside(ctx context.Context, plan *Plan, i int, old Credential
 const dropTimeout = 5 * time.Second
 
 // drop calls Drop for callers that cannot get an error; a failure is logged.
-func (b *Broker) drop(ctx context.Context, source string) {
+func (b *Broker) drop(ctx context.Context, source, refused string) {
 	// The session must be removed even if the caller is gone.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), dropTimeout)
 	defer cancel()
-	if err := b.cfg.Vault.Drop(ctx, source); err != nil {
+	if err := b.cfg.Vault.Drop(ctx, source, refused); err != nil {
 		b.cfg.Log.Warn("cannot delete the kept session", "source", source, "err", err)
 	}
 }

@@ -83,7 +83,7 @@ func (a *aws) Open(ctx context.Context, source profiles.Source, call Call, code 
 }
 
 // Drop takes as long as a vault process.
-func (a *aws) Drop(ctx context.Context, source string) error {
+func (a *aws) Drop(ctx context.Context, source, refused string) error {
 	if err := wait(ctx, 50*time.Millisecond); err != nil {
 		return err
 	}

@@ -56,8 +56,8 @@ func (k *keeper) Open(ctx context.Context, source profiles.Source, call Call, co
 	return c, err
 }
 
-func (k *keeper) Drop(ctx context.Context, source string) error {
-	err := k.aws.Drop(ctx, source)
+func (k *keeper) Drop(ctx context.Context, source, refused string) error {
+	err := k.aws.Drop(ctx, source, refused)
 	if err == nil {
 		k.mu.Lock()
 		delete(k.kept, source)

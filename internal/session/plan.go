@@ -121,8 +121,9 @@ var (
 // of Assumer.
 type Opener interface {
 	Open(ctx context.Context, source profiles.Source, call Call, code secret.String) (Credentials, error)
-	// Drop removes the kept session of a source, which a refresh token can renew.
-	Drop(ctx context.Context, source string) error
+	// Drop removes the kept session of a source, which a refresh token can renew. refused is the access key id of the
+	// session that AWS refused, and another session stays; if it is empty, any session is removed.
+	Drop(ctx context.Context, source, refused string) error
 }
 
 // Logins logs people in to sources of a kind that has ByPage. The secrets stay in the keyring; Open of an Opener uses

@@ -87,7 +87,7 @@ func (u iamUser) open(ctx context.Context, plan *Plan, i int, quiet bool) (creds
 func (u iamUser) logout(ctx context.Context, source profiles.Source) error {
 	ctx, cancel := context.WithTimeout(ctx, dropTimeout)
 	defer cancel()
-	return u.cfg.Vault.Drop(ctx, source.Name)
+	return u.cfg.Vault.Drop(ctx, source.Name, "")
 }
 
 // openUnasked opens a session without asking a person: for a source without an MFA device, with a stored seed, or

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -179,11 +180,13 @@ func (c *center) Open(ctx context.Context, source profiles.Source, call Call, co
 		Expires: c.expires, LoginEnds: c.ends}, nil
 }
 
-func (c *center) Drop(ctx context.Context, source string) error {
+func (c *center) Drop(ctx context.Context, source, refused string) error {
 	c.mu.Lock()
-	c.kept = ""
+	if refused == "" || refused == "hash of "+c.kept {
+		c.kept = ""
+	}
 	c.mu.Unlock()
-	return c.aws.Drop(ctx, source)
+	return c.aws.Drop(ctx, source, refused)
 }
 
 func (c *center) Assume(ctx context.Context, with Credentials, call Call) (Credentials, error) {
@@ -399,6 +402,32 @@ func TestDeadLoginTellsEverybodyTheSame(t *testing.T) {
 		all.Wait()
 		if len(texts) != 1 || c.begun != 0 {
 			t.Errorf("%d pages; told %v", c.begun, texts)
+		}
+	})
+}
+
+// TestNoticesOfALoginReachWhoWaits: what the vault tells about a login is shown to the requests that wait for it, and
+// to no others.
+func TestNoticesOfALoginReachWhoWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, _ := withCenter(t)
+		defer w.end()
+		var told []string
+		tell := func(line string) { told = append(told, line) }
+		done := make(chan error, 1)
+		go func() {
+			_, err := w.Credentials(t.Context(), Request{Profile: "sso-admin", Files: w.files, Tell: tell})
+			done <- err
+		}()
+		synctest.Wait()
+		w.Tell("my-sso", "it lives until noon")
+		w.Tell("another", "it is another one")
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		w.Tell("my-sso", "it is too late")
+		if !slices.Equal(told, []string{"it lives until noon"}) {
+			t.Errorf("told %q", told)
 		}
 	})
 }

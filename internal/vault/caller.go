@@ -219,9 +219,10 @@ func (c *Caller) RemoveSeed(ctx context.Context, source string) error {
 }
 
 // Drop implements session.Opener: it deletes the stored session of a source, if there is one. Of a login on a web page
-// it deletes the access token only, so that the next Open refreshes it.
-func (c *Caller) Drop(ctx context.Context, source string) error {
-	_, err := c.run(ctx, &Request{Op: OpDrop, Source: source})
+// it deletes the access token only, so that the next Open refreshes it. If refused is not empty, it is the access key
+// id of the session that AWS refused: a session that another daemon has stored since stays.
+func (c *Caller) Drop(ctx context.Context, source, refused string) error {
+	_, err := c.run(ctx, &Request{Op: OpDrop, Source: source, KeyID: refused})
 	return err
 }
 

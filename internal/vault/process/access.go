@@ -33,7 +33,7 @@ func (e *errand) openLogin(ctx context.Context, r ring) (*answer, error) {
 	}
 	creds, err := e.access(ctx, r)
 	if errors.Is(err, vault.ErrNotCreated) { // its hint is about keys
-		err = e.loginNeeded("%q needs a login on a web page", e.Source)
+		err = e.needsLogin()
 	}
 	if err != nil {
 		return nil, err
@@ -125,7 +125,7 @@ func (e *errand) renewed(ctx context.Context, r ring, old login) (login, error) 
 // fault is LoginNeeded, and the refresh token is deleted. The caller has the lock of the keyring.
 func (e *errand) refreshed(ctx context.Context, r ring, l login) (login, error) {
 	if l.Refresh.IsZero() {
-		return l, e.loginNeeded("%q needs a login on a web page", e.Source)
+		return l, e.needsLogin()
 	}
 	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < refreshTime {
 		return l, fault.New(fault.Keyring, "no time left to refresh the login of %q", e.Source)
@@ -143,7 +143,9 @@ func (e *errand) refreshed(ctx context.Context, r ring, l login) (login, error) 
 		if err := e.storeLogin(ctx, r, l); err != nil {
 			e.tell("the login has ended, but it could not be deleted from the keyring: " + scrub(err.Error(), e.hide))
 		}
-		return l, e.loginNeeded("the login of %q has ended: %w", e.Source, err)
+		// The error is that of all later requests, which do not ask AWS again.
+		e.tell("the login has ended: " + scrub(err.Error(), e.hide))
+		return l, e.needsLogin()
 	}
 	if err != nil {
 		return l, err
@@ -167,6 +169,9 @@ func isDead(err error) bool {
 func (e *errand) loginNeeded(format string, args ...any) error {
 	return fault.New(fault.LoginNeeded, format, args...).WithHint("broker login %s", e.Source)
 }
+
+// needsLogin is the fault if there is no login that works.
+func (e *errand) needsLogin() error { return e.loginNeeded("%q needs a login on a web page", e.Source) }
 
 // clock formats a time for a notice.
 func clock(at time.Time) string { return at.UTC().Format("2006-01-02 15:04 UTC") }

@@ -69,7 +69,7 @@ func TestEnrollment(t *testing.T) {
 	for _, when := range []string{"before", "after"} {
 		sim.ForgetCodes()
 		must(t, os.Remove(filepath.Join(c.StateDir, "mfa-ledger")))
-		must(t, c.Drop(ctx, "security"))
+		must(t, c.Drop(ctx, "security", ""))
 		if _, err := c.Open(ctx, source, call, secret.String{}); err != nil {
 			t.Errorf("%s the end of the enrollment: %v", when, err)
 		}

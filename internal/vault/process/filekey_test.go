@@ -173,7 +173,9 @@ func TestResealOldKeyring(t *testing.T) {
 		"check":    func(c *vault.Caller) error { return c.Check(t.Context()) },
 		"describe": func(c *vault.Caller) error { _, err := c.Describe(t.Context(), "other one"); return err },
 		"seed":     func(c *vault.Caller) error { return c.SetSeed(t.Context(), "other one", secret.New(testSeed)) },
-		"drop":     func(c *vault.Caller) error { return errors.Join(c.Drop(t.Context(), "security"), c.Check(t.Context())) },
+		"drop": func(c *vault.Caller) error {
+			return errors.Join(c.Drop(t.Context(), "security", ""), c.Check(t.Context()))
+		},
 		"open": func(c *vault.Caller) error {
 			_, err := c.Open(t.Context(), testSource("security"), plainCall(), secret.String{})
 			return err

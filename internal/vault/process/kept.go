@@ -219,7 +219,8 @@ func writeKept(ctx context.Context, r ring, it item, call session.Call, k kept) 
 	return r.set(ctx, sessionKey(k.Source), keptLabel(k.Source), data)
 }
 
-// drop deletes the stored session of a source, and the access token of its login, if there are any.
+// drop deletes the stored session of a source, and the access token of its login, if there are any. With a KeyID, it
+// deletes only that session or token: another daemon may have stored a newer one since AWS refused it.
 func (e *errand) drop(ctx context.Context, r ring) (*answer, error) {
 	unlock, err := r.lock(ctx)
 	if errors.Is(err, vault.ErrNotCreated) {
@@ -229,7 +230,24 @@ func (e *errand) drop(ctx context.Context, r ring) (*answer, error) {
 		return nil, err
 	}
 	defer unlock()
-	return &answer{}, errors.Join(dropKept(ctx, r, e.Source), e.dropAccess(ctx, r))
+	kept := error(nil)
+	if !e.keptNewer(ctx, r) {
+		kept = dropKept(ctx, r, e.Source)
+	}
+	return &answer{}, errors.Join(kept, e.dropAccess(ctx, r))
+}
+
+// keptNewer reports whether the stored session is not the one of the KeyID.
+func (e *errand) keptNewer(ctx context.Context, r ring) bool {
+	if e.KeyID == "" {
+		return false
+	}
+	data, err := r.get(ctx, sessionKey(e.Source))
+	if err != nil {
+		return false
+	}
+	k, err := decodeKept(data)
+	return err == nil && k.Credentials.AccessKeyID != e.KeyID
 }
 
 func dropKept(ctx context.Context, r ring, source string) error {

@@ -169,10 +169,13 @@ func TestKept(t *testing.T) {
 	if len(w.notices) > 0 {
 		t.Errorf("told %q", w.notices)
 	}
-	if err := w.Drop(t.Context(), "security"); err != nil || w.has() {
+	if err := w.Drop(t.Context(), "security", "ASIAOTHERFAKE2222222"); err != nil || !w.has() {
+		t.Errorf("drop of another session: %v", err)
+	}
+	if err := w.Drop(t.Context(), "security", ""); err != nil || w.has() {
 		t.Errorf("drop: %v", err)
 	}
-	if err := w.Drop(t.Context(), "security"); err != nil {
+	if err := w.Drop(t.Context(), "security", ""); err != nil {
 		t.Errorf("second drop: %v", err)
 	}
 	if _, err := w.open(dayCall()); !fault.Is(err, fault.LoginNeeded) {
@@ -452,12 +455,12 @@ func TestKeptGoesWithItsSource(t *testing.T) {
 func TestDropWithoutAPassphrase(t *testing.T) {
 	t.Parallel()
 	c := freshCaller(t)
-	if err := c.Drop(t.Context(), "security"); err != nil {
+	if err := c.Drop(t.Context(), "security", ""); err != nil {
 		t.Errorf("before there is a keyring: %v", err)
 	}
 	w := newKeptWorld(t)
 	w.Forget()
-	if err := w.Drop(t.Context(), "security"); err != nil {
+	if err := w.Drop(t.Context(), "security", ""); err != nil {
 		t.Errorf("nothing kept, no passphrase: %v", err)
 	}
 	w.restart()
@@ -470,10 +473,10 @@ func TestDropWithoutAPassphrase(t *testing.T) {
 	}
 	// Deleting a session needs no passphrase.
 	w.SetPassphrase(secret.New("wrong"))
-	if err := w.Drop(t.Context(), "security"); err != nil || w.has() {
+	if err := w.Drop(t.Context(), "security", ""); err != nil || w.has() {
 		t.Errorf("kept %v, %v", w.has(), err)
 	}
-	if err := w.Drop(t.Context(), ""); !fault.Is(err, fault.Usage) {
+	if err := w.Drop(t.Context(), "", ""); !fault.Is(err, fault.Usage) {
 		t.Errorf("no name: %v", err)
 	}
 }

@@ -191,7 +191,8 @@ func (e *errand) storeLogin(ctx context.Context, r ring, l login) error {
 	return nil
 }
 
-// dropAccess deletes the access token of the login of the source, if it has one. It works while Broker is locked. An
+// dropAccess deletes the access token of the login of the source, if it has one; see drop. It works while Broker is
+// locked. An
 // unreadable login has no access token that anybody could use, and one in a locked keyring has to wait: AWS refuses
 // the token again then.
 func (e *errand) dropAccess(ctx context.Context, r ring) error {
@@ -205,7 +206,7 @@ func (e *errand) dropAccess(ctx context.Context, r ring) error {
 	}
 	l, err := decodeLogin(data)
 	e.hide = append(e.hide, l.secrets()...)
-	if err != nil || l.Access.Expires.IsZero() {
+	if err != nil || l.Access.Expires.IsZero() || e.KeyID != "" && l.Access.AccessKeyID != e.KeyID {
 		return nil
 	}
 	l.Access = session.Credentials{}

@@ -89,7 +89,7 @@ func TestMigrateLong(t *testing.T) {
 				t.Errorf("the login: %v", err)
 			}
 			// It is renewed there, so the old one is worth nothing any more.
-			must(t, other.Drop(ctx, portal.Name))
+			must(t, other.Drop(ctx, portal.Name, ""))
 			_, err = other.Open(ctx, portal, portalCall(portal), secret.String{})
 			must(t, err)
 

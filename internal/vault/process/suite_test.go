@@ -197,7 +197,7 @@ func testKeptIn(t *testing.T, b *bed) {
 		t.Errorf("another caller called AWS: %q", data)
 	}
 	for range 2 {
-		must(t, c.Drop(ctx, name))
+		must(t, c.Drop(ctx, name, ""))
 	}
 	if kept() {
 		t.Error("the session exists after Drop")
@@ -247,7 +247,7 @@ func testLoginIn(t *testing.T, b *bed) {
 	}
 	open("ACCESSTOKEN-REFRESHTOKEN-next")
 	for range 2 {
-		must(t, c.Drop(ctx, source.Name))
+		must(t, c.Drop(ctx, source.Name, ""))
 	}
 	open("ACCESSTOKEN-REFRESHTOKEN-next-next")
 	open("ACCESSTOKEN-REFRESHTOKEN-next-next")
