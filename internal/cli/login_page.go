@@ -356,6 +356,9 @@ func (l *pageLogin) byDaemon(done *wire.Response) *pageLogin {
 	}
 	l.finish = func(ctx context.Context, page wire.Page, code secret.String) (*wire.Page, error) {
 		resp, err := l.askMaking(ctx, wire.Request{Verb: wire.FinishLogin, Profile: l.name, Page: &page, Code: code}, done)
+		if errors.Is(err, errNoPage) {
+			return nil, err
+		}
 		if err == nil && resp.Page == nil && (resp.Status == nil || len(resp.Status.Sessions) == 0) {
 			err = fault.New(fault.Unreachable, "the daemon's answer has no login")
 		}
