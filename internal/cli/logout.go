@@ -67,6 +67,10 @@ func findLogout(set *profiles.Set, typed string) (string, error) {
 		}
 	}
 	if chain, cerr := set.Resolve(typed); cerr == nil {
+		if kind := chain.Source.Kind; kind == profiles.WebIdentity || kind == profiles.OtherProgram {
+			return "", fault.New(fault.NotFound, "%q has no login to end; its sessions end by themselves, or with all others", typed).
+				WithHint("broker logout")
+		}
 		err = fault.Of(err).WithHint("broker logout %s", chain.Source.Name)
 	}
 	return "", err
