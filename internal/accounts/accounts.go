@@ -98,7 +98,7 @@ func Parse(file string, src []byte) (Map, error) {
 	m.Product = top.take("product", word, "is not a word such as product")
 	m.Source = top.take("source", word, "is not the name of a source or profile")
 	if m.Template, _ = top.get("template"); m.Template != "" {
-		if _, err := parseTemplate(m.Template); err != nil {
+		if _, err := parseTemplate(m.Template, DefaultTemplate); err != nil {
 			top.fail("template", "%s", fault.Of(err).Message)
 		}
 	}

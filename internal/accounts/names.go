@@ -1,6 +1,7 @@
 package accounts
 
 import (
+	"cmp"
 	"strings"
 
 	"broker/internal/fault"
@@ -54,7 +55,7 @@ func (m Map) Profiles(n Naming) ([]Profile, error) {
 	if text == "" {
 		text = DefaultTemplate
 	}
-	t, err := parseTemplate(text)
+	t, err := parseTemplate(text, cmp.Or(m.Template, DefaultTemplate))
 	if err != nil {
 		return nil, err
 	}
@@ -119,9 +120,10 @@ type template []string
 
 var placeholders = []string{"product", "env", "account", "id", "role", "user", "region"}
 
-func parseTemplate(text string) (template, error) {
+// parseTemplate reads a template. The hint of an error has the example.
+func parseTemplate(text, example string) (template, error) {
 	bad := func(format string, args ...any) error {
-		return fault.New(fault.Usage, format, args...).WithHint("broker profiles generate --template %s", DefaultTemplate)
+		return fault.New(fault.Usage, format, args...).WithHint("broker profiles generate --template %s", example)
 	}
 	if len(text) > maxName {
 		return nil, bad("a template has at most %d characters", maxName)

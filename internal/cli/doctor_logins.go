@@ -33,7 +33,7 @@ func (x *examination) checkLogins(context.Context) (found []finding) {
 		login := fault.Hintf("broker login %s", source.Name)
 		switch s, known := logins[source.Name]; {
 		case known && s.Error != "":
-			found = append(found, finding{Level: risky, Command: login, Text: source.Name + " needs a login: " + s.Error})
+			found = append(found, finding{Level: risky, Command: login, Text: "the login to " + source.Name + ": " + s.Error})
 		case known && s.Renews == nil && s.Expires != nil && time.Until(*s.Expires) < endsSoon:
 			found = append(found, finding{Level: risky, Command: login,
 				Text: "the login to " + source.Name + " ends at " + s.Expires.Local().Format(time.DateTime)})

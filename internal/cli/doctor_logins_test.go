@@ -35,7 +35,7 @@ func TestCheckLogins(t *testing.T) {
 		"a login":            {session, &wire.Session{Expires: &later}, false, nil},
 		"a renewed login":    {session, &wire.Session{Expires: &soon, Renews: &renews}, false, nil},
 		"a login that ends":  {session, &wire.Session{Expires: &soon}, false, []string{"the login to my-sso ends at|broker login my-sso"}},
-		"a login that ended": {session, &wire.Session{Error: "it ended"}, false, []string{"my-sso needs a login: it ended|broker login my-sso"}},
+		"a login that ended": {session, &wire.Session{Error: "it ended"}, false, []string{"the login to my-sso: it ended|broker login my-sso"}},
 		"a login of the CLI": {session, nil, true, []string{"aws sso login keeps a login to my-sso of its own in " + cache + "|"}},
 	} {
 		_ = os.RemoveAll(filepath.Dir(cache))

@@ -189,7 +189,7 @@ func heldUntil(plan *session.Plan, sessions []wire.Session) []*time.Time {
 func asked(daemon string, plan *session.Plan, held []*time.Time, keyring string) askedJSON {
 	first, last := plan.Steps[0], len(held)-1
 	passphrase := ""
-	if keyring == "file" {
+	if keyring == "file" && plan.Source.Kind == profiles.IAMUser {
 		passphrase = ", but the keyring needs its passphrase unless the daemon has the key"
 	}
 	nobody := func(why string) askedJSON { return askedJSON{Whom: "nobody", Text: "nobody: " + why} }
@@ -240,7 +240,7 @@ func (p *program) explain(plan explainJSON) {
 			detail("program", plan.Command)
 		}
 		detail("account", s.AccountID)
-		detail("permission set", s.PermissionSet)
+		detail("permissions", s.PermissionSet)
 		detail("role", s.RoleARN)
 		detail("session name", s.SessionName)
 		detail("identity", s.SourceIdentity)

@@ -64,10 +64,11 @@ func (i *importing) from(ctx context.Context, names []string, dryRun bool) error
 	}
 	changed, configErr := i.translate(ctx, credentials, keys, dryRun)
 	if !dryRun && (changed || err == nil) && configErr == nil {
-		if i.tool.HasKeys() {
+		if i.tool.HasKeys() && (len(keys) > 0 || i.login == "") {
 			i.p.say("next: broker profiles link --all")
-		} else {
-			i.p.say("next: broker login")
+		}
+		if i.login != "" {
+			i.p.say("next: %s", fault.Hintf("broker login %s", i.login))
 		}
 	}
 	if err == nil {
@@ -260,6 +261,7 @@ func (i *importing) translate(
 	if err != nil {
 		return false, err
 	}
+	i.login = result.Login
 	for _, left := range result.Left {
 		i.p.warn([]string{left.String() + "; it was left as it is"})
 	}

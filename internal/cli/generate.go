@@ -23,11 +23,11 @@ func (p *program) generateCommand() *cli.Command {
 		Usage: "write a profile for each role of an account map or portal",
 		UsageText: "broker profiles generate --map accounts.ini --dry-run\n" +
 			"broker profiles generate --from-org mgmt\n" +
-			"broker profiles generate --from-sso my-sso",
+			"broker profiles generate --from-sso my-sso --region eu-west-1",
 		Description: "Writes a marked block to the registry and to the AWS config. Only this block changes, and names that\n" +
 			"you use elsewhere are left alone. You see the change before it is written. With --from-org the roles are\n" +
 			"assumed from PROFILE, unless --source names another profile or source. With --from-sso you get a profile for\n" +
-			"each permission set that you have in an account; log in first.",
+			"each permission set that you have in an account, named " + accounts.PortalTemplate + "; log in first.",
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{Name: "map", Usage: "read the account map `FILE`, such as accounts.ini"},
 			&cli.StringFlag{Name: "from-org", Usage: "use the accounts that AWS Organizations lists for `PROFILE`"},
@@ -277,7 +277,12 @@ func (g *generation) run(m accounts.Map) error {
 	}
 	want, err := m.Profiles(accounts.Naming{Template: g.c.String("template"), User: g.user(), Roles: g.roles()})
 	if err != nil {
-		return err
+		f := fault.Of(err) // its hint does not know where the map comes from
+		const command = "broker profiles generate "
+		if strings.HasPrefix(string(f.Hint), command) {
+			f = f.WithHint("%s %s", g.again, f.Hint[len(command):])
+		}
+		return f
 	}
 	taken, err := g.read()
 	if err != nil {

@@ -71,7 +71,11 @@ func (g *generation) fromPortal(typed string) error {
 	}
 	m := accounts.OfPortal(source.Name, of, region, list)
 	m.Product = g.c.String("product")
-	return g.run(m)
+	if err := g.run(m); err != nil || region != "" {
+		return err
+	}
+	g.say("note: these profiles have no region, which most AWS tools need: add --region REGION")
+	return nil
 }
 
 // patternList is a list of patterns. A text matches if one of them does, and always if the list is empty.

@@ -80,6 +80,7 @@ type importing struct {
 	tool     foreign.Tool // of --from, or empty
 	keep     bool
 	yes      bool
+	login    string // the session of IAM Identity Center to log in to after --from; may be empty
 }
 
 // found is a key with the source that it becomes.

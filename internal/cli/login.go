@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -82,8 +83,12 @@ func (p *program) loginCommand() *cli.Command {
 				if pages := set.LoginSources(); len(names) == 0 && len(pages) == 1 {
 					names = append(names, pages[0].Name)
 				} else if len(names) == 0 && len(pages) > 1 {
-					return fault.New(fault.Usage, "there are %d sources to log in to; name one", len(pages)).
-						WithHint("broker login %s", pages[0].Name)
+					var all []string
+					for _, page := range pages {
+						all = append(all, fault.Line(page.Name))
+					}
+					return fault.New(fault.Usage, "there are %d sources to log in to; name one of %s", len(pages),
+						strings.Join(all, ", ")).WithHint("broker login %s", pages[0].Name)
 				}
 			}
 			if len(names) == 0 {

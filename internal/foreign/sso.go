@@ -100,11 +100,13 @@ func (t *translating) addSession(name string, p portal) {
 	last := &t.parts[len(t.parts)-1]
 	if *last, t.err = profiles.SetSection(*last, profiles.SectionSSO, name, keys); t.err == nil {
 		t.sessions[name] = p
+		t.result.Login = cmp.Or(t.result.Login, name)
 	}
 }
 
 // assign makes a profile one of IAM Identity Center, without the helper of the tool.
 func (t *translating) assign(name, session, account, role string) {
+	t.result.Login = cmp.Or(t.result.Login, session)
 	t.set(name, keySSOSession, session)
 	t.set(name, keySSOAccountID, account)
 	t.set(name, keySSORoleName, role)

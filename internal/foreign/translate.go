@@ -34,6 +34,7 @@ type Translation struct {
 	Config  []byte
 	Changed []profiles.Warning // what was changed, with the line where it was
 	Left    []profiles.Warning // what has no translation and stays, with the reason
+	Login   string             // a session of IAM Identity Center that the change added or that a profile now uses
 }
 
 // Elsewhere is what another tool left in the AWS files.

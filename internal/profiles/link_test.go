@@ -220,7 +220,7 @@ func TestLinkRefuses(t *testing.T) {
 // not named, and keeps what was.
 func TestLinkAllLeavesOtherSources(t *testing.T) {
 	start := documents(linkRegistry+"[source console]\nlogin_session = "+consoleUser+"\n", corpSession+corpAdmin+legacyAdmin+
-		"[profile me]\nlogin_session = "+consoleUser+"\n[profile dev]\nrole_arn = "+account+"dev\nsource_profile = admin\n"+
+		"[profile me]\nlogin_session = "+consoleUser+"\nregion = eu-west-1\n[profile dev]\nrole_arn = "+account+"dev\nsource_profile = admin\n"+
 		"[profile mine]\nrole_arn = "+account+"dev\nsource_profile = security\n", "")
 	docs := start
 	mustRun(t, &docs, LinkOrder, linkPlan("old"))

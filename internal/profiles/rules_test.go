@@ -221,7 +221,7 @@ func TestWalkRules(t *testing.T) {
 			text := map[string]string{
 				keyCredentialProcess: "credential_process = credproc own\n",
 				keyOtherProgram:      "credential_process = /bin/other\n",
-				keyLoginSession:      "login_session = arn:aws:iam::111122223333:user/paul\n",
+				keyLoginSession:      "login_session = arn:aws:iam::111122223333:user/paul\nregion = eu-west-1\n",
 				keyWebIdentity:       "role_arn = " + account + "x\nweb_identity_token_file = /token\n",
 			}[rule.Name]
 			switch {

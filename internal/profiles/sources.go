@@ -98,6 +98,11 @@ func scopesOf(s string) []string {
 
 // CheckPortal returns an error if these are not the start URL, region and scopes of a portal. The scopes may be empty.
 func CheckPortal(startURL, region, scopes string) error {
+	for _, key := range [][2]string{{"start URL", startURL}, {"region", region}} {
+		if key[1] == "" {
+			return fault.New(fault.Config, "the %s is missing", key[0])
+		}
+	}
 	if err := checkStartURL(startURL); err != nil {
 		return fault.New(fault.Config, "the start URL %.100q %w", startURL, err)
 	}
@@ -115,6 +120,11 @@ func CheckPortal(startURL, region, scopes string) error {
 
 // CheckAssignment returns an error if these are not an account and the name of a permission set.
 func CheckAssignment(account, role string) error {
+	for _, key := range [][2]string{{"account", account}, {"role", role}} {
+		if key[1] == "" {
+			return fault.New(fault.Config, "the %s is missing", key[0])
+		}
+	}
 	if err := checkAccountID(account); err != nil {
 		return fault.New(fault.Config, "the account %.100q %w", account, err)
 	}
@@ -185,6 +195,9 @@ func (s *Set) sourceOf(p profile, kind Kind) *registered {
 	}
 	if r.err == nil {
 		r.err = s.taken(src)
+	}
+	if r.err == nil && kind == ConsoleLogin && src.Endpoint.Region == "" {
+		r.err = fault.New(fault.Config, "%s: profile %q has a login_session but no region", src.Origin, p.name)
 	}
 	src.values, src.claims, src.err = r.values, r.claims, r.err
 	return src
@@ -302,6 +315,9 @@ func differing(p profile, session view) error {
 	return nil
 }
 
+// ssoHelpers are the programs of tools for IAM Identity Center, with the names that `broker import --from` takes.
+var ssoHelpers = map[string]string{"granted": "granted", "aws-sso": "aws-sso-cli"}
+
 // program reads the credential_process of another program, and makes its path absolute.
 func (s *Set) program(r *reading, p profile) string {
 	set, b := p.own.find(keyCredentialProcess)
@@ -312,7 +328,11 @@ func (s *Set) program(r *reading, p profile) string {
 	}
 	command, err := s.AbsoluteCommand(line)
 	if err != nil {
-		r.err = fault.New(fault.Config, "%s: %s %w", at, keyCredentialProcess, err)
+		f := fault.New(fault.Config, "%s: %s %w", at, keyCredentialProcess, err)
+		if tool := ssoHelpers[filepath.Base(SplitCommand(line)[0])]; tool != "" {
+			f = f.WithHint("broker import --from %s --dry-run", tool)
+		}
+		r.err = f
 		return ""
 	}
 	// A link with another name is our helper, too. It would wait for the daemon that waits for it.

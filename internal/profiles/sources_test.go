@@ -142,6 +142,7 @@ func TestResolveRefusesOtherSources(t *testing.T) {
 		{"a console login with the name of a session", "[sso-session me]\n[profile me]\nlogin_session = " + consoleUser + "\n", "", "me", fault.Config, "/config:3: profile me has the name of the [sso-session] at /config:1"},
 		{"a web identity with the name of a source", "[profile security]\nrole_arn = " + account + "x\nweb_identity_token_file = /t\n", sourceSection, "security", fault.Config, "/config:3: profile security has the name of the source at /registry:1"},
 		{"a wrong login_session", "[profile me]\nlogin_session = arn:aws:iam::111122223333:role/x\n", "", "me", fault.Config, "/config:2: login_session is not the ARN"},
+		{"a console login without a region", "[profile me]\nlogin_session = " + consoleUser + "\n", "", "me", fault.Config, `/config:2: profile "me" has a login_session but no region`},
 		{"a console login with a key", "", sourceSection + "login_session = " + consoleUser + "\n", "security", fault.Config, `/registry:2: source "security" has login_session, so it cannot have access_key_id`},
 		{"a token in the home directory", "[profile ci]\nrole_arn = " + account + "x\nweb_identity_token_file = ~/token\n", "", "ci", fault.Config, "/config:3: web_identity_token_file is not an absolute path; AWS tools do not replace ~"},
 		{"a relative token", "[profile ci]\nrole_arn = " + account + "x\nweb_identity_token_file = token\n", "", "ci", fault.Config, "is not an absolute path"},
@@ -150,7 +151,7 @@ func TestResolveRefusesOtherSources(t *testing.T) {
 		{"a token and tags", "", "[profile ci]\nrole_arn = " + account + "x\nweb_identity_token_file = /t\nsession_tags = a=b\n", "ci", fault.Config, "so it cannot have session_tags"},
 		{"a token for another STS", "[profile ci]\nrole_arn = " + account + "x\nweb_identity_token_file = /t\nendpoint_url = https://x.example\n", "", "ci", fault.NotConfirmed, "/config:4: endpoint_url"},
 		{"read-only", keys("read_only = true\n"), "", "admin", fault.Config, `/config:7: profile "admin" has read_only, but Identity Center gives the session of a permission set without a session policy`},
-		{"read-only console login", "[profile me]\nlogin_session = " + consoleUser + "\nread_only = true\n", "", "me", fault.Config, `/config:3: profile "me" has read_only, which needs a role_arn`},
+		{"read-only console login", "[profile me]\nlogin_session = " + consoleUser + "\nregion = eu-west-1\nread_only = true\n", "", "me", fault.Config, `/config:4: profile "me" has read_only, which needs a role_arn`},
 		{"tags of a permission set", corpSession, strings.Replace(corpAdmin, "sso_role_name", "session_tags = a=b\nsso_role_name", 1), "admin", fault.Config, "session_tags needs a role_arn"},
 		{"a code for each session", corpSession + corpAdmin, "[profile dev]\nrole_arn = " + account + "x\nsource_profile = admin\nmfa = each\n", "dev", fault.Config, `/registry:4: profile "dev" has mfa = each, but its source is not an IAM user`},
 		{"a relative program", "[profile p]\ncredential_process = bin/other\n", "", "p", fault.Config, "/config:2: credential_process names a program by a path that is not absolute"},
@@ -351,7 +352,7 @@ func TestTrustCoversLimits(t *testing.T) {
 
 func TestLoginSources(t *testing.T) {
 	config := corpSession + corpAdmin + legacyAdmin + strings.ReplaceAll(legacyAdmin, "old", "older") + "[sso-session spare]\nsso_start_url = https://spare.example\nsso_region = us-east-1\n" +
-		"[sso-session broken]\n[profile me]\nlogin_session = " + consoleUser + "\n[profile dev]\nrole_arn = " + account + "x\nsource_profile = admin\n"
+		"[sso-session broken]\n[profile me]\nlogin_session = " + consoleUser + "\nregion = eu-west-1\n[profile dev]\nrole_arn = " + account + "x\nsource_profile = admin\n"
 	set := load(t, config, "", sourceSection+"[source console]\nlogin_session = "+consoleUser+"\n[alias]\na = admin\n")
 	var names []string
 	for _, src := range set.LoginSources() {
@@ -400,7 +401,7 @@ func TestLoginSources(t *testing.T) {
 
 func TestAccountOfOtherSources(t *testing.T) {
 	set := load(t, corpSession+corpAdmin+strings.NewReplacer("corp", "gov", "eu-west-1", "us-gov-west-1", "admin", "gov").Replace(corpSession+corpAdmin)+
-		"[profile me]\nlogin_session = "+consoleUser+"\n", "", "")
+		"[profile me]\nlogin_session = "+consoleUser+"\nregion = eu-west-1\n", "", "")
 	for name, want := range map[string]string{"admin": "aws 444455556666", "gov": "aws-us-gov 444455556666", "me": "aws 111122223333"} {
 		chain, err := set.Resolve(name)
 		if part, id := chain.Account(); err != nil || part+" "+id != want {

@@ -1,0 +1,32 @@
+package cli
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"broker/internal/fault"
+	"broker/internal/profiles"
+)
+
+// TestFindLogout: a source without a login can be named too, because its sessions can be forgotten. A profile of a
+// portal cannot, because a logout ends the login of all of them.
+func TestFindLogout(t *testing.T) {
+	registry := filepath.Join(t.TempDir(), "config")
+	if err := os.WriteFile(registry, []byte("[sso-session corp]\n"+
+		"sso_start_url = https://corp.awsapps.com/start\nsso_region = eu-west-1\n"+
+		"[profile dev]\nsso_session = corp\nsso_account_id = 111122223333\nsso_role_name = Admin\n"+
+		"[profile ci]\nweb_identity_token_file = /t\nrole_arn = arn:aws:iam::111122223333:role/x\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	set, err := new(profiles.Store).Load(profiles.Files{Registry: registry})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if name, err := findLogout(set, "ci"); err != nil || name != "ci" {
+		t.Errorf("ci: %q, %v", name, err)
+	}
+	if _, err := findLogout(set, "dev"); !fault.Is(err, fault.NotFound) || fault.Of(err).Hint != "broker logout corp" {
+		t.Errorf("dev: %v, hint %q", err, fault.Of(err).Hint)
+	}
+}
