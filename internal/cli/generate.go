@@ -23,7 +23,7 @@ func (p *program) generateCommand() *cli.Command {
 		Usage: "write a profile for each role of an account map or portal",
 		UsageText: "broker profiles generate --map accounts.ini --dry-run\n" +
 			"broker profiles generate --from-org mgmt\n" +
-			"broker profiles generate --from-sso my-sso --region eu-west-1",
+			"broker profiles generate --from-sso sso --region eu-west-1",
 		Description: "Writes a marked block to the registry and to the AWS config. Only this block changes, and names that\n" +
 			"you use elsewhere are left alone. You see the change before it is written. With --from-org the roles are\n" +
 			"assumed from PROFILE, unless --source names another profile or source. With --from-sso you get a profile for\n" +
