@@ -115,7 +115,7 @@ func (l *pageLogin) takeOver(ctx context.Context, o pageOptions) (bool, error) {
 	name := fault.Line(l.source.Name)
 	agreed := o.yes
 	if !agreed && hasTerminal() {
-		const question = "Take over the login of aws login? The AWS CLI has to log in again once Broker has renewed it."
+		const question = "Take over the login of aws login? After that, the AWS CLI has to log in again."
 		err := l.confirm(ctx, name+": "+question)
 		if err != nil && !fault.Is(err, fault.NotConfirmed) {
 			return false, err

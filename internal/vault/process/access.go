@@ -127,8 +127,8 @@ func (e *errand) refreshed(ctx context.Context, r ring, l login) (login, error) 
 	if l.Refresh.IsZero() {
 		return l, e.needsLogin()
 	}
-	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < refreshTime {
-		return l, fault.New(fault.Keyring, "no time left to refresh the login of %q", e.Source)
+	if err := e.timeToRefresh(ctx); err != nil {
+		return l, err
 	}
 	next, err := e.refresh(ctx, l)
 	if isDead(err) {
@@ -158,6 +158,14 @@ func (e *errand) refreshed(ctx context.Context, r ring, l login) (login, error) 
 			"refresh token; log in again before %s: %s", e.Source, clock(next.Access.Expires), scrub(err.Error(), e.hide)))
 	}
 	return next, nil
+}
+
+// timeToRefresh refuses a refresh whose answer could come too late to be stored.
+func (e *errand) timeToRefresh(ctx context.Context) error {
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < refreshTime {
+		return fault.New(fault.Keyring, "no time left to refresh the login of %q", e.Source)
+	}
+	return nil
 }
 
 // isDead reports whether a refresh token cannot be used any more.

@@ -1,6 +1,7 @@
 package process
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha1"
 	"encoding/json"
@@ -20,6 +21,7 @@ import (
 	"broker/internal/paths"
 	"broker/internal/profiles"
 	"broker/internal/record"
+	"broker/internal/session"
 	"broker/internal/system"
 	"broker/internal/vault"
 )
@@ -161,7 +163,7 @@ func (e *errand) adoptSignIn(ctx context.Context, r ring) (*answer, error) {
 	}
 	if err != nil {
 		return nil, fault.New(fault.Failed, "the login of aws login cannot be used: %w", err).
-			WithHint("%s", fault.Of(err).Hint)
+			WithHint("%s", cmp.Or(profiles.MendTrust(err), fault.Hintf("broker login %s", e.Source)))
 	}
 	e.hide = append(e.hide, f.secrets()...)
 	if account := f.AccessToken.AccountID; account != "" && account != partition.AccountOfARN(e.Page.ARN) {
@@ -179,31 +181,56 @@ func (e *errand) adoptSignIn(ctx context.Context, r ring) (*answer, error) {
 		return nil, fault.New(fault.Failed, "the login in %s cannot be taken over: %w", path, err).
 			WithHint("broker login %s", e.Source)
 	}
+	// The file gives its refresh token once. So nothing is sent before the keyring is known to work, and two requests
+	// take turns.
+	unlock, err := r.lock(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	old, err := e.loadForLogin(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	if _, lives := e.living(old, almostOver); lives && e.fits(old) { // another request was first
+		return loggedIn(old), nil
+	}
 	if l, err = e.proven(ctx, l); err != nil {
 		return nil, err
 	}
-	return e.storeNew(ctx, r, l)
+	return e.replace(ctx, r, old, l)
 }
 
-// proven returns a login of a file once AWS has said that it is of the ARN of the source. The file itself proves
-// nothing: a variable of a repository can lead to it.
+// proven returns a login of a file with new tokens, once AWS has said that they are of the ARN of the source. The file
+// itself proves nothing: a variable of a repository can lead to it, its region may be a guess, and its refresh token
+// may be dead or of another person than its credentials. So the login is refreshed at once. Credentials that still
+// live are asked first: the login of another person is not spent.
 func (e *errand) proven(ctx context.Context, l login) (login, error) {
-	creds, ok := e.living(l, almostOver)
-	if !ok {
-		var err error
-		if l, err = e.refresh(ctx, l); isDead(err) {
-			return l, e.loginNeeded("the login of aws login for %q has ended: %w", e.Source, err)
-		} else if err != nil {
+	if creds, ok := e.living(l, almostOver); ok {
+		if err := e.proveARN(ctx, creds, e.at(l)); err != nil {
 			return l, err
 		}
-		creds = l.Access
 	}
+	if err := e.timeToRefresh(ctx); err != nil {
+		return l, err
+	}
+	l, err := e.refresh(ctx, l)
+	if isDead(err) {
+		return l, e.loginNeeded("the login of aws login for %q has ended: %w", e.Source, err)
+	} else if err != nil {
+		return l, err
+	}
+	return l, e.proveARN(ctx, l.Access, e.at(l))
+}
+
+// proveARN asks AWS whether credentials are of the ARN of the source.
+func (e *errand) proveARN(ctx context.Context, creds session.Credentials, at profiles.Endpoint) error {
 	e.calling.Store(true)
 	who, err := e.sts.Identity(ctx, exchange.Keys{AccessKeyID: creds.AccessKeyID, Secret: creds.SecretAccessKey,
-		Token: creds.SessionToken}, e.at(l))
+		Token: creds.SessionToken}, at)
 	if err == nil && who.ARN != e.Page.ARN {
 		err = fault.New(fault.Failed, "the login of aws login is of %s, and %q is for %s", who.ARN, e.Source, e.Page.ARN).
 			WithHint("broker login %s", e.Source)
 	}
-	return l, err
+	return err
 }

@@ -2,6 +2,7 @@ package process
 
 import (
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -280,16 +281,19 @@ func TestAdoptSignIn(t *testing.T) {
 	w.wantLogin() // nobody has agreed
 	w.at.Region = "us-east-1"
 	must(t, take(w, dir))
-	w.wantToken("SESSIONTOKEN-theirs")
-	w.age(time.Minute)
 	w.wantToken("ACCESSTOKEN-1")
+	w.age(time.Minute)
+	w.wantToken("ACCESSTOKEN-2")
 
 	w = newPageWorld(t, profiles.ConsoleLogin)
 	elsewhere := t.TempDir()
 	w.signInFile(elsewhere, signInText(t, w, elliptic.P256(), ""))
 	must(t, take(w, elsewhere))
-	w.age(time.Minute)
+	must(t, take(w, elsewhere)) // a second request that waited for the first
 	w.wantToken("ACCESSTOKEN-1")
+	if n := w.aws.count("refresh"); n != 1 {
+		t.Errorf("%d refreshes for two requests", n)
+	}
 
 	for name, change := range map[string]func(w *pageWorld, text string) (string, string){
 		"another curve": func(w *pageWorld, _ string) (string, string) { return signInText(t, w, elliptic.P384(), ""), elsewhere },
@@ -309,6 +313,22 @@ func TestAdoptSignIn(t *testing.T) {
 		},
 		"another person, refreshed": func(w *pageWorld, s string) (string, string) {
 			w.aws.arn = "arn:aws:iam::111122223333:user/anna"
+			return expiresAt.ReplaceAllString(s, `"expiresAt": "2020-01-01T00:00:00Z"`), elsewhere
+		},
+		"the refresh token of another person": func(w *pageWorld, s string) (string, string) {
+			w.aws.during = func() { w.aws.arn = "arn:aws:iam::111122223333:user/anna" }
+			return s, elsewhere
+		},
+		"another region": func(_ *pageWorld, s string) (string, string) {
+			return strings.Replace(s, `"idToken"`, `"signInRegion": "us-east-1", "idToken"`, 1), elsewhere
+		},
+		"spent": func(w *pageWorld, s string) (string, string) {
+			w.aws.refresh = "REFRESHTOKEN-later"
+			return s, elsewhere
+		},
+		"no keyring yet": func(w *pageWorld, s string) (string, string) {
+			w.ring = &missingRing{w.ring.(*lossyRing)}
+			w.aws.during = func() { t.Error("the refresh token was spent, and there is no keyring") }
 			return expiresAt.ReplaceAllString(s, `"expiresAt": "2020-01-01T00:00:00Z"`), elsewhere
 		},
 		"ended": func(w *pageWorld, s string) (string, string) {
@@ -331,8 +351,13 @@ func TestAdoptSignIn(t *testing.T) {
 		if err := take(w, at); err == nil || strings.Contains(err.Error(), "SECRET") || strings.Contains(err.Error(), "TOKEN") {
 			t.Errorf("%s: %v", name, err)
 		}
-		if n := len(w.ring.(*lossyRing).items); n > 0 {
-			t.Errorf("%s: %d items are stored", name, n)
+		if made, ok := w.ring.(*lossyRing); ok && len(made.items) > 0 {
+			t.Errorf("%s: %d items are stored", name, len(made.items))
 		}
 	}
 }
+
+// missingRing is a keyring that was never created.
+type missingRing struct{ *lossyRing }
+
+func (*missingRing) lock(context.Context) (func(), error) { return nil, vault.ErrNotCreated }

@@ -280,6 +280,11 @@ func (e *errand) storeNew(ctx context.Context, r ring, l login) (*answer, error)
 	if err != nil {
 		return nil, err
 	}
+	return e.replace(ctx, r, old, l)
+}
+
+// replace is storeNew for a caller that has the lock of the keyring and has read the old login.
+func (e *errand) replace(ctx context.Context, r ring, old, l login) (*answer, error) {
 	l.Kind, l.StartURL, l.URL, l.Offset = e.Page.Kind, e.Page.StartURL, e.endpoint().URL, e.sts.ServerOffset()
 	if l.Region == "" {
 		l.Region = e.endpoint().Region
@@ -291,6 +296,11 @@ func (e *errand) storeNew(ctx context.Context, r ring, l login) (*answer, error)
 	if err := e.storeLogin(ctx, r, l); err != nil {
 		return nil, err
 	}
+	return loggedIn(l), nil
+}
+
+// loggedIn is the answer for a login that is in the keyring.
+func loggedIn(l login) *answer {
 	a := &answer{}
 	switch {
 	case l.Refresh.IsZero():
@@ -301,7 +311,7 @@ func (e *errand) storeNew(ctx context.Context, r ring, l login) (*answer, error)
 	if l.Kind == profiles.ConsoleLogin {
 		a.Identity = &vault.Identity{ARN: l.ARN, Account: partition.AccountOfARN(l.ARN)}
 	}
-	return a, nil
+	return a
 }
 
 // endLogin deletes the tokens of a login, and ends the session of a portal at AWS. What `aws sso login` has now is
