@@ -3,11 +3,13 @@ package cli
 import (
 	"cmp"
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
 	"time"
 
+	"broker/internal/atomicfile"
 	"broker/internal/audit"
 	"broker/internal/fault"
 	"broker/internal/paths"
@@ -28,7 +30,7 @@ func (p *program) firstConsoleLogin(ctx context.Context, set *profiles.Set, name
 	}
 	if source, ok, err := set.LoginSource(name); err == nil && ok && source.Kind == profiles.ConsoleLogin {
 		return p.login(ctx, set, []string{name}, secret.String{}, o)
-	} else if !fault.Is(err, fault.NotFound) {
+	} else if !fault.Is(err, fault.NotFound) && !errors.Is(err, profiles.ErrOnlySettings) {
 		if err == nil {
 			err = fault.New(fault.Usage, "%q is not a console login; choose another name", name)
 		}
@@ -47,6 +49,9 @@ func (p *program) firstConsoleLogin(ctx context.Context, set *profiles.Set, name
 			WithHint("broker login --console %s --region us-east-1", name)
 	}
 	settings, err := set.Settings()
+	if err == nil { // before a person signs in, and the login is in the keyring without a source
+		err = writeFault(p.paths.Registry, atomicfile.Check(p.paths.Registry))
+	}
 	if err != nil {
 		return err
 	}
@@ -154,7 +159,15 @@ func (p *program) offerLink(ctx context.Context, name string, yes bool) error {
 	}
 	switch {
 	case agreed && err == nil:
-		return p.link(ctx, []string{name}, credproc, linkOptions{yes: yes})
+		// A yes here is not one to lines that count only in the registry. link asks about them.
+		if err = p.link(ctx, []string{name}, credproc, linkOptions{}); !fault.Is(err, fault.NotConfirmed) {
+			return err
+		}
+	}
+	switch {
+	case yes && fault.Is(err, fault.NotConfirmed):
+		return fault.New(fault.NotConfirmed, "%q is logged in, but it is not linked without your yes to these lines", name).
+			WithHint("broker profiles link %s", name)
 	case yes, fault.Is(err, fault.Interrupted):
 		return err
 	}
