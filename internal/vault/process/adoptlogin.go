@@ -196,7 +196,12 @@ func (e *errand) adoptSignIn(ctx context.Context, r ring) (*answer, error) {
 		return loggedIn(old), nil
 	}
 	if l, err = e.proven(ctx, l); err != nil {
-		return nil, err
+		f := fault.Of(err)
+		if isDead(err) {
+			f.Kind = fault.LoginNeeded
+		}
+		return nil, fault.New(f.Kind, "the login of aws login for %q was not taken over: %w", e.Source, err).
+			WithHint("%s", cmp.Or(f.Hint, fault.Hintf("broker login %s", e.Source)))
 	}
 	return e.replace(ctx, r, old, l)
 }
@@ -215,9 +220,7 @@ func (e *errand) proven(ctx context.Context, l login) (login, error) {
 		return l, err
 	}
 	l, err := e.refresh(ctx, l)
-	if isDead(err) {
-		return l, e.loginNeeded("the login of aws login for %q has ended: %w", e.Source, err)
-	} else if err != nil {
+	if err != nil {
 		return l, err
 	}
 	return l, e.proveARN(ctx, l.Access, e.at(l))
@@ -229,8 +232,7 @@ func (e *errand) proveARN(ctx context.Context, creds session.Credentials, at pro
 	who, err := e.sts.Identity(ctx, exchange.Keys{AccessKeyID: creds.AccessKeyID, Secret: creds.SecretAccessKey,
 		Token: creds.SessionToken}, at)
 	if err == nil && who.ARN != e.Page.ARN {
-		err = fault.New(fault.Failed, "the login of aws login is of %s, and %q is for %s", who.ARN, e.Source, e.Page.ARN).
-			WithHint("broker login %s", e.Source)
+		err = fault.New(fault.Failed, "it is of %s, and %q is for %s", who.ARN, e.Source, e.Page.ARN)
 	}
 	return err
 }
