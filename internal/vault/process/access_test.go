@@ -42,13 +42,14 @@ func TestOneRefreshForAllProcesses(t *testing.T) {
 		Call: &session.Call{Operation: session.CreateToken, Endpoint: source.Endpoint},
 		Page: &vault.Page{Kind: source.Kind, StartURL: source.StartURL, Scopes: source.Scopes}})
 	must(t, err)
+	q = append(q, '\n')
 	exe := vaultExe(t)
 	var all sync.WaitGroup
 	for range processes {
 		all.Go(func() {
 			cmd := exec.CommandContext(t.Context(), exe, "vault")
 			cmd.Env = vault.Environment(os.Environ(), []string{vault.File})
-			cmd.Stdin = bytes.NewReader(append(q, '\n'))
+			cmd.Stdin = bytes.NewReader(q)
 			out, err := cmd.Output()
 			var a answer
 			if err != nil || json.Unmarshal(out, &a) != nil || a.Credentials == nil ||
