@@ -33,6 +33,7 @@ type pageLogin struct {
 	set     *profiles.Set
 	name    string // what the person named
 	source  profiles.Source
+	wanted  *profiles.Assignment // what the named profile gives; nil for a portal or a console
 	browser console.Browser
 	// elsewhere means that the browser is not on this machine: the person types or pastes a code.
 	elsewhere bool
@@ -73,6 +74,9 @@ func (p *program) newPageLogin(
 		return nil, err
 	}
 	l := &pageLogin{program: p, set: set, name: name, source: source, patience: pagePatience}
+	if chain, err := set.Resolve(name); err == nil {
+		l.wanted = chain.Assignment
+	}
 	l.printed = fault.Hintf("broker login %s --device", name)
 	wrong := o.remote
 	if source.Kind == profiles.ConsoleLogin {
@@ -304,6 +308,9 @@ func (l *pageLogin) explain(how string, page wire.Page) {
 	}
 	if account := partition.AccountOfARN(l.source.ARN); account != "" {
 		where += ", account " + account
+	}
+	if l.wanted != nil {
+		where += ", for " + l.wanted.RoleName + " in account " + l.wanted.AccountID
 	}
 	l.say("%s: %s, at %s", fault.Line(l.source.Name), how, fault.Line(where))
 	l.raw(page.URL)

@@ -8,6 +8,8 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -80,6 +82,33 @@ func TestDeviceLoginGoesOn(t *testing.T) {
 	page.Expires = time.Now().Add(-time.Second)
 	if err := l.run(t.Context()); !fault.Is(err, fault.LoginNeeded) || fault.Of(err).Hint != "broker login my-sso" {
 		t.Errorf("an expired code: %v", err)
+	}
+}
+
+// TestLoginNamesTheAccount: a login for a profile says which account and permission set it is for.
+func TestLoginNamesTheAccount(t *testing.T) {
+	registry := filepath.Join(t.TempDir(), "config")
+	if err := os.WriteFile(registry, []byte("[sso-session my-sso]\n"+
+		"sso_start_url = https://my.awsapps.com/start\nsso_region = eu-west-1\n"+
+		"[profile dev]\nsso_session = my-sso\nsso_account_id = 111122223333\nsso_role_name = Admin\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	set, err := new(profiles.Store).Load(profiles.Files{Registry: registry})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{
+		"my-sso": "my-sso: log in, at the portal my.awsapps.com\nhttps://page\n",
+		"dev":    "my-sso: log in, at the portal my.awsapps.com, for Admin in account 111122223333\nhttps://page\n",
+	} {
+		out := new(bytes.Buffer)
+		l, err := newProgram(strings.NewReader(""), out, io.Discard).newPageLogin(set, name, aPortal, pageOptions{device: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if l.explain("log in", wire.Page{URL: "https://page"}); out.String() != want {
+			t.Errorf("%s: %s", name, out)
+		}
 	}
 }
 
