@@ -807,6 +807,35 @@ func TestPublishDuringUnpublish(t *testing.T) {
 	}
 }
 
+// TestPublishAfterLogout: the loop does not remove a section that is being published again after a logout.
+func TestPublishAfterLogout(t *testing.T) {
+	k := keeper(t, t.TempDir())
+	ask := Request{By: self(), Requests: []session.Request{{Profile: "dev", Files: k.Files}}}
+	for range 20 {
+		if err := k.Logout("security"); err != nil {
+			t.Fatal(err)
+		}
+		done, ended := make(chan struct{}), make(chan struct{})
+		go func() {
+			defer close(ended)
+			for {
+				select {
+				case <-done:
+					return
+				default:
+					k.takeOut(time.Now())
+				}
+			}
+		}()
+		err := k.Publish(t.Context(), ask, &wire.Request{}, func(wire.Response) error { return nil })
+		close(done)
+		<-ended
+		if err != nil || k.shared(t) == "" {
+			t.Fatalf("published, but the file is %q: %v", k.shared(t), err)
+		}
+	}
+}
+
 // TestWithdrawTwoFiles: of two sections of one profile, only the one that the registry keeps published remains a
 // grant.
 func TestWithdrawTwoFiles(t *testing.T) {

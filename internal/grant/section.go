@@ -82,8 +82,16 @@ func (k *Keeper) Publish(ctx context.Context, a Request, req *wire.Request, repl
 			k.mu.Lock()
 			revision = h.revision
 			k.sourcesLocked(h, sources(h.Sources, answers))
+			off, out := h.Off, h.LoggedOut
+			h.Off, h.LoggedOut = false, nil // before it is written, or the loop would remove it again
 			k.mu.Unlock()
-			err = k.sections.put(h, revision, answers)
+			if err = k.sections.put(h, revision, answers); err != nil {
+				k.mu.Lock()
+				if h.revision == revision { // otherwise it was shut meanwhile, which counts
+					h.Off, h.LoggedOut = off, out
+				}
+				k.mu.Unlock()
+			}
 		}
 		if err != nil {
 			if h == added {
@@ -92,7 +100,6 @@ func (k *Keeper) Publish(ctx context.Context, a Request, req *wire.Request, repl
 			return err
 		}
 		k.mu.Lock()
-		h.Off, h.LoggedOut = false, nil
 		if h.Standing, h.gone = h.Standing && !h.gone, false; !h.Standing {
 			h.Until = time.Now().Add(lasts)
 		}
