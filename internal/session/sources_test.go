@@ -324,15 +324,20 @@ func TestAccessTokenIsNotHandedOut(t *testing.T) {
 	})
 }
 
+// plantFifty makes fifty profiles of one portal, p0 to p49, with a permission set each.
+func plantFifty(w *world) {
+	for i := range 50 {
+		w.plant(profiles.Chain{Profile: fmt.Sprint("p", i), Source: portal, Assignment: &profiles.Assignment{
+			AccountID: "111122223333", RoleName: fmt.Sprint("Role", i)}})
+	}
+}
+
 // TestOneRefreshForAll: fifty requests with an expired token make one refresh.
 func TestOneRefreshForAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, c := withCenter(t)
 		defer w.end()
-		for i := range 50 {
-			w.plant(profiles.Chain{Profile: fmt.Sprint("p", i), Source: portal, Assignment: &profiles.Assignment{
-				AccountID: "111122223333", RoleName: fmt.Sprint("Role", i)}})
-		}
+		plantFifty(w)
 		w.get("p0")
 		time.Sleep(3 * time.Hour)
 		c.mu.Lock()
@@ -354,10 +359,7 @@ func TestRefusedTokenIsRenewedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, c := withCenter(t)
 		defer w.end()
-		for i := range 50 {
-			w.plant(profiles.Chain{Profile: fmt.Sprint("p", i), Source: portal, Assignment: &profiles.Assignment{
-				AccountID: "111122223333", RoleName: fmt.Sprint("Role", i)}})
-		}
+		plantFifty(w)
 		w.get("sso-admin")
 		c.mu.Lock()
 		c.valid, c.opened = "another", 0

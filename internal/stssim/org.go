@@ -22,7 +22,7 @@ type Organization struct {
 	Roles    []Role
 	Settings Settings
 
-	IdentityCenter IdentityCenter // an empty StartURL means that there is none
+	IdentityCenter IdentityCenter // an empty StartURL means that there is no portal
 	PermissionSets []PermissionSet
 }
 

@@ -202,19 +202,8 @@ func (w *world) assumeRole(c *call) (any, *apiError) {
 		return nil, errTooLong
 	}
 
-	session := &principal{
-		kind:     roleSession,
-		account:  target.account,
-		role:     target,
-		arn:      target.account.arn("sts", "assumed-role/"+target.Name+"/"+c.get("RoleSessionName")),
-		userID:   target.id + ":" + c.get("RoleSessionName"),
-		chained:  c.caller.temporary(),
-		sourceID: identity,
-
-		transitive: transitive,
-		policies:   policies,
-		inline:     []byte(c.get("Policy")),
-	}
+	session := c.sessionOf(target, policies)
+	session.chained, session.sourceID, session.transitive = c.caller.temporary(), identity, transitive
 	result := assumedRole{
 		Credentials:      w.open(session, length, c.now).xml(),
 		PackedPolicySize: packed,
@@ -223,6 +212,19 @@ func (w *world) assumeRole(c *call) (any, *apiError) {
 	result.AssumedRoleUser.Arn = session.arn
 	result.AssumedRoleUser.AssumedRoleID = session.userID
 	return result, nil
+}
+
+// sessionOf returns a session of a role with the name and the policies of the call.
+func (c *call) sessionOf(r *role, policies []string) *principal {
+	return &principal{
+		kind:     roleSession,
+		account:  r.account,
+		role:     r,
+		arn:      r.account.arn("sts", "assumed-role/"+r.Name+"/"+c.get("RoleSessionName")),
+		userID:   r.id + ":" + c.get("RoleSessionName"),
+		policies: policies,
+		inline:   []byte(c.get("Policy")),
+	}
 }
 
 // trusts reports whether the role's trust policy allows the caller; mfa says that the call has a code.

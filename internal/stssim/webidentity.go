@@ -91,15 +91,7 @@ func (w *world) assumeRoleWithWebIdentity(c *call) (any, *apiError) {
 	if length > target.maxDuration {
 		return nil, errTooLong
 	}
-	session := &principal{
-		kind:     roleSession,
-		account:  target.account,
-		role:     target,
-		arn:      target.account.arn("sts", "assumed-role/"+target.Name+"/"+c.get("RoleSessionName")),
-		userID:   target.id + ":" + c.get("RoleSessionName"),
-		policies: policies,
-		inline:   []byte(c.get("Policy")),
-	}
+	session := c.sessionOf(target, policies)
 	result := webIdentityRole{SubjectFromWebIdentityToken: token.Subject, Audience: token.Audience,
 		Provider: target.provider()}
 	result.Credentials, result.PackedPolicySize = w.open(session, length, c.now).xml(), packed
