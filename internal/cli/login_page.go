@@ -316,7 +316,7 @@ func (l *pageLogin) explain(how string, page wire.Page) {
 	l.raw(page.URL)
 }
 
-// makeKeyring creates the file keyring if there is none yet: a person without a long-lived key has had no use for it.
+// makeKeyring creates the file keyring if it does not exist: a person without a long-lived key did not need it before.
 func (l *pageLogin) makeKeyring(ctx context.Context) error {
 	ring, err := l.openKeyring(ctx, l.set)
 	if err != nil {

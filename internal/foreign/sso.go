@@ -63,7 +63,7 @@ func (p portal) isAt(other portal) bool {
 	return profiles.StartURL(p.startURL) == profiles.StartURL(other.startURL) && p.region == other.region
 }
 
-// sessionOf returns the name of a session that leads to a portal. It adds one if there is none: all profiles of one
+// sessionOf returns the name of a session that leads to a portal. It adds one if no session does: all profiles of one
 // portal share one login.
 func (t *translating) sessionOf(p portal) string {
 	for _, name := range slices.Sorted(maps.Keys(t.sessions)) {

@@ -145,8 +145,8 @@ func (e *errand) beginDevice(
 	return pageAnswer(p, grant.DeviceCode, err)
 }
 
-// registration returns a registered client that lives long enough. It registers one if there is none, or only the one
-// with the id refused, which AWS does not know.
+// registration returns a registered client that lives long enough. It registers a new one if no other is
+// kept than the one with the id refused, which AWS does not know.
 func (e *errand) registration(ctx context.Context, r ring, client, refused string) (exchange.Registration, error) {
 	unlock, err := r.lock(ctx)
 	if err != nil {

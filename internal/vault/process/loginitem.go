@@ -41,7 +41,7 @@ type login struct {
 	Client   exchange.Registration            // that the tokens were given to; the console's have no secret
 	Key      secret.String                    // of profiles.ConsoleLogin: the tokens are bound to it
 	Refresh  secret.String
-	Access   session.Credentials // zero if there is none
+	Access   session.Credentials // zero before the first one
 	Offset   time.Duration       // AWS's clock minus ours when Access was stored
 	Ends     time.Time           // of profiles.ConsoleLogin: no refresh works from here on; zero if not known
 	// Dismissed is the hash of the tokens of `aws sso login` that are not adopted again.
