@@ -21,6 +21,7 @@ var errNotThere = errors.New("no such access key id")
 //	GET  /_sim/counts            {"calls": {action: n}, "successes": {action: n}}
 //	GET  /_sim/keys              array of KeyState
 //	GET  /_sim/devices           array of DeviceState
+//	GET  /_sim/tokens            array of IssuedToken
 //	GET  /_sim/code?serial=ARN   {"code", "fresh"}: what the device shows; an unused code
 //	POST /_sim/reset             deletes records and counts
 //	POST /_sim/faults            one Fault or an array of them
@@ -66,6 +67,7 @@ func (s *Sim) adminPaths() http.Handler {
 	get("counts", func(*http.Request) any { return s.Counts() })
 	get("keys", func(*http.Request) any { return s.Keys() })
 	get("devices", func(*http.Request) any { return s.Devices() })
+	get("tokens", func(*http.Request) any { return s.Tokens() })
 	get("code", func(r *http.Request) any {
 		serial := r.URL.Query().Get("serial")
 		return map[string]string{"code": s.Code(serial), "fresh": s.FreshCode(serial)}

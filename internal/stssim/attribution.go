@@ -117,7 +117,7 @@ func (t sessionTags) conflicts(caller *principal) *apiError {
 
 // managed lists the managed policies of AWS that the simulator knows, each with the actions that it allows.
 var managed = map[string][]string{
-	"ReadOnlyAccess":              {"iam:Get*", "iam:List*", "sts:Get*", "organizations:List*", "organizations:Describe*"},
+	"ReadOnlyAccess":              {"iam:Get*", "iam:List*", "sts:Get*", "ecr:Get*", "organizations:List*", "organizations:Describe*"},
 	"job-function/ViewOnlyAccess": {"iam:Get*", "iam:List*", "sts:GetCallerIdentity"},
 	"AdministratorAccess":         {"*"},
 }

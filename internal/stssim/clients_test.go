@@ -26,6 +26,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
 )
 
 // These tests run other projects' software against the simulator: `make test-clients`. A missing tool skips its test
@@ -335,5 +337,63 @@ func TestClientsPages(t *testing.T) {
 	}
 	if _, err := client.redeem(codes[1], verifier, back.URL+"/oauth/callback"); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestClientCLI uses the AWS CLI, an independent implementation of signing and parsing.
+func TestClientCLI(t *testing.T) {
+	path, err := exec.LookPath("aws")
+	if err == nil {
+		err = exec.Command(path, "--version").Run() // the name may be a shim for a tool that is not installed
+	}
+	if err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatalf("the AWS CLI is missing: %v", err)
+		}
+		t.Skipf("NOT TESTED against the AWS CLI, it is missing: %v", err)
+	}
+	sim := newDemo(t)
+	server, err := sim.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	aws := func(keys aws.Credentials, args ...string) string {
+		t.Helper()
+		cmd := exec.Command(path, append([]string{"--endpoint-url", server.URL, "--output", "json"}, args...)...)
+		cmd.Env = []string{
+			"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "PYENV_ROOT=" + os.Getenv("PYENV_ROOT"),
+			"AWS_ACCESS_KEY_ID=" + keys.AccessKeyID, "AWS_SECRET_ACCESS_KEY=" + keys.SecretAccessKey, "AWS_SESSION_TOKEN=" + keys.SessionToken,
+			"AWS_DEFAULT_REGION=eu-west-1", "AWS_EC2_METADATA_DISABLED=true", "AWS_PAGER=", "AWS_MAX_ATTEMPTS=1",
+		}
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			return "error: " + string(out)
+		}
+		return string(out)
+	}
+	key := paul(sim).keys
+	if out := aws(key, "sts", "get-caller-identity"); !strings.Contains(out, "arn:aws:iam::111122223333:user/paul") {
+		t.Errorf("get-caller-identity: %s", out)
+	}
+	if out := aws(key, "iam", "list-access-keys"); !strings.Contains(out, key.AccessKeyID) {
+		t.Errorf("list-access-keys: %s", out)
+	}
+	code := sim.FreshCode(paulSerial)
+	out := aws(key, "sts", "get-session-token", "--serial-number", paulSerial, "--token-code", code)
+	var opened struct {
+		Credentials struct{ AccessKeyId, SecretAccessKey, SessionToken string }
+	}
+	if err := json.Unmarshal([]byte(out), &opened); err != nil {
+		t.Fatalf("get-session-token: %s", out)
+	}
+	if out := aws(key, "sts", "get-session-token", "--serial-number", paulSerial, "--token-code", code); !strings.Contains(out, "An error occurred (AccessDenied) when calling the GetSessionToken operation: MultiFactorAuthentication failed with invalid MFA one time pass code.") {
+		t.Errorf("the same code again: %s", out)
+	}
+	session := key
+	session.AccessKeyID, session.SecretAccessKey, session.SessionToken = opened.Credentials.AccessKeyId,
+		opened.Credentials.SecretAccessKey, opened.Credentials.SessionToken
+	if out := aws(session, "sts", "assume-role", "--role-arn", devAdmin, "--role-session-name", "cli"); !strings.Contains(out, "assumed-role/allow-admin-from-security-account/cli") {
+		t.Errorf("assume-role: %s", out)
 	}
 }

@@ -202,6 +202,9 @@ func (f Fault) instead(x *exchange) (answer, string) {
 		if op, known := operations[x.action]; known {
 			api = op.api
 		}
+		if x.action == codeArtifactAction {
+			return restFailure(e), e.code
+		}
 		if x.json {
 			return jsonFailure(e), e.code
 		}

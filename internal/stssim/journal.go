@@ -93,7 +93,7 @@ func (j *journal) add(record *Record) {
 func plain(params url.Values) map[string]string {
 	m := make(map[string]string, len(params))
 	for name, values := range params {
-		if !unrecorded[name] {
+		if !unrecorded[name] && !strings.HasPrefix(name, "X-Amz-") {
 			m[name] = strings.Join(values, ",")
 		}
 	}

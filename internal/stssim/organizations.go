@@ -49,7 +49,11 @@ var (
 
 // readJSONCall reads the action and parameters of a JSON request.
 func (x *exchange) readJSONCall() {
-	action, ok := strings.CutPrefix(x.request.Header.Get("X-Amz-Target"), targetPrefix)
+	target := x.request.Header.Get("X-Amz-Target")
+	action, ok := strings.CutPrefix(target, targetPrefix)
+	if target == ecrTarget {
+		action, ok = ecrAction, true
+	}
 	if !ok {
 		return
 	}

@@ -58,6 +58,9 @@ var operations = map[string]operation{
 	"ListAccountsForParent":            {apiOrganizations, (*world).listAccountsForParent},
 	"ListOrganizationalUnitsForParent": {apiOrganizations, (*world).listUnitsForParent},
 	"ListRoots":                        {apiOrganizations, (*world).listRoots},
+
+	codeArtifactAction: {apiCodeArtifact, (*world).codeArtifactToken},
+	ecrAction:          {apiECR, (*world).ecrToken},
 }
 
 // webIdentityAction is the only call of the query APIs that is not signed. Its caller is a principal without a name.
@@ -70,6 +73,8 @@ type call struct {
 	caller *principal
 	params url.Values
 	now    time.Time // by the simulator's clock
+	ends   time.Time // end of the caller's session; zero for a long-lived key
+	region string    // of the signature
 }
 
 func (c *call) get(name string) string { return c.params.Get(name) }
@@ -165,8 +170,9 @@ func (cs *constraints) text(value, name string, least, most int, of alphabet) {
 	}
 }
 
-// seconds parses a duration parameter between two limits; if it is missing, the default applies.
-func (cs *constraints) seconds(value, name string, least, most, standard int) time.Duration {
+// seconds parses DurationSeconds, which is from 15 minutes to most; if it is missing, the default applies.
+func (cs *constraints) seconds(value string, most, standard int) time.Duration {
+	const name, least = "durationSeconds", 900
 	if value == "" {
 		return time.Duration(standard) * time.Second
 	}

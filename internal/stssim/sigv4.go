@@ -33,12 +33,22 @@ type signature struct {
 	hex     string
 	signed  time.Time
 	stamp   string // the value of signed in the string to sign
+	// A presigned request has its signature in the query, and says how long it is valid.
+	presigned bool
+	valid     time.Duration
 }
 
 // parseSignature parses the Authorization header and the time of a request.
 func parseSignature(r *http.Request) (signature, *apiError) {
 	var sig signature
 	header := r.Header.Get("Authorization")
+	if header == "" && r.URL.Query().Get("X-Amz-Algorithm") == signingAlgorithm {
+		q := r.URL.Query()
+		seconds, _ := strconv.Atoi(q.Get("X-Amz-Expires"))
+		sig.presigned, sig.valid = true, time.Duration(seconds)*time.Second
+		header = signingAlgorithm + " Credential=" + q.Get("X-Amz-Credential") + ", SignedHeaders=" +
+			q.Get("X-Amz-SignedHeaders") + ", Signature=" + q.Get("X-Amz-Signature")
+	}
 	if header == "" {
 		return sig, errMissingToken
 	}
@@ -75,7 +85,11 @@ func parseSignature(r *http.Request) (signature, *apiError) {
 
 // readTime reads the time of signing from X-Amz-Date, or else from Date.
 func (sig *signature) readTime(r *http.Request) *apiError {
-	if stamp := r.Header.Get("X-Amz-Date"); stamp != "" {
+	stamp := r.Header.Get("X-Amz-Date")
+	if sig.presigned {
+		stamp = r.URL.Query().Get("X-Amz-Date")
+	}
+	if stamp != "" {
 		t, err := time.Parse(amzTime, stamp)
 		if err != nil {
 			return incomplete("Date must be in ISO-8601 'basic format'. Got '" + stamp + "'. See http://en.wikipedia.org/wiki/ISO_8601")
@@ -98,6 +112,8 @@ func (sig *signature) readTime(r *http.Request) *apiError {
 func (sig *signature) checkTime(now time.Time) *apiError {
 	stated := func(t time.Time) string { return t.UTC().Format(amzTime) }
 	switch {
+	case sig.presigned && now.After(sig.signed.Add(sig.valid)):
+		return mismatch("Signature expired: " + sig.stamp + " is valid for " + sig.valid.String())
 	case sig.signed.Before(now.Add(-maxSkew)):
 		return mismatch("Signature expired: " + sig.stamp + " is now earlier than " + stated(now.Add(-maxSkew)) + " (" + stated(now) + " - 15 min.)")
 	case sig.signed.After(now.Add(maxSkew)):
@@ -139,7 +155,7 @@ func (sig *signature) checkHeaders(r *http.Request) *apiError {
 			return mismatch("'" + name + "' must be a 'SignedHeader' in the AWS Authorization.")
 		}
 	}
-	if r.Header.Get("X-Amz-Date") == "" && !slices.Contains(sig.headers, "date") {
+	if r.Header.Get("X-Amz-Date") == "" && !sig.presigned && !slices.Contains(sig.headers, "date") {
 		return mismatch("'Date' must be a 'SignedHeader' in the AWS Authorization.")
 	}
 	return nil
@@ -173,7 +189,11 @@ func (sig *signature) canonicalRequest(r *http.Request, payload string) string {
 	var b strings.Builder
 	b.WriteString(r.Method + "\n")
 	b.WriteString(canonicalPath(r.URL.EscapedPath()) + "\n")
-	b.WriteString(canonicalQuery(r.URL.Query()) + "\n")
+	query := r.URL.Query()
+	if sig.presigned {
+		query.Del("X-Amz-Signature")
+	}
+	b.WriteString(canonicalQuery(query) + "\n")
 	names := slices.Clone(sig.headers)
 	slices.Sort(names)
 	for _, name := range names {
@@ -211,15 +231,20 @@ func canonicalPath(escaped string) string {
 	return strings.Join(segments, "/")
 }
 
+// canonicalQuery sorts by the escaped name and then by value: "domain" is before "domain-owner".
 func canonicalQuery(query url.Values) string {
-	var pairs []string
+	var pairs [][2]string
 	for name, values := range query {
 		for _, value := range values {
-			pairs = append(pairs, awsEscape(name)+"="+awsEscape(value))
+			pairs = append(pairs, [2]string{awsEscape(name), awsEscape(value)})
 		}
 	}
-	slices.Sort(pairs)
-	return strings.Join(pairs, "&")
+	slices.SortFunc(pairs, func(a, b [2]string) int { return slices.Compare(a[:], b[:]) })
+	var fields []string
+	for _, pair := range pairs {
+		fields = append(fields, pair[0]+"="+pair[1])
+	}
+	return strings.Join(fields, "&")
 }
 
 // awsEscape is RFC 3986 escaping; url.QueryEscape differs from it only for spaces.

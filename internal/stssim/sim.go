@@ -1,5 +1,6 @@
 // Package stssim simulates AWS STS, the part of IAM that manages a user's keys and MFA devices, the account list of
-// AWS Organizations, the sign-in endpoint of the console, IAM Identity Center, and the sign-in service of `aws login`.
+// AWS Organizations, the tokens of ECR and CodeArtifact, the sign-in endpoint of the console, IAM Identity Center, and
+// the sign-in service of `aws login`.
 // It verifies signatures, follows AWS's rules with AWS's own error texts, fails on request, and records the requests.
 // It shares no code with the programs that are tested against it: it has its own implementation of signatures, proofs
 // and one-time codes, so that a mistake in either one is found by the other. It is for tests and demonstrations; its
@@ -55,8 +56,8 @@ func New(org *Organization) (*Sim, error) {
 	return s, nil
 }
 
-// ServeHTTP answers STS, IAM, Organizations, the sign-in endpoint (/federation), the operations and pages of
-// webCalls, and the admin paths (/_sim/).
+// ServeHTTP answers STS, IAM, Organizations, ECR, CodeArtifact, the sign-in endpoint (/federation), the operations and
+// pages of webCalls, and the admin paths (/_sim/).
 func (s *Sim) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Date", s.Now().Format(http.TimeFormat))
 	switch {
@@ -83,7 +84,7 @@ type exchange struct {
 	signature signature
 	unsigned  *apiError // why there is no signature
 	id        string    // of the request
-	json      bool      // it is a call of Organizations
+	json      bool      // it is a call of a service that answers in JSON
 	web       webCall   // the operation or page, if it is one of Identity Center or of `aws login`
 	region    string    // of a web call
 }
@@ -104,6 +105,7 @@ func (s *Sim) serve(w http.ResponseWriter, r *http.Request, work func(*exchange)
 	}
 	x.action = x.params.Get("Action")
 	x.readJSONCall()
+	x.readTokenCall()
 	x.readWebCall()
 	x.signature, x.unsigned = parseSignature(r)
 	w.Header().Set("X-Amzn-Requestid", x.id)
@@ -135,7 +137,7 @@ func pause(r *http.Request, d time.Duration) bool {
 	}
 }
 
-// query performs an operation of STS, IAM or Organizations.
+// query performs a signed operation.
 func (x *exchange) query() (answer, string) {
 	op, api := operations[x.action], apiSTS
 	if op.do != nil {
@@ -145,6 +147,8 @@ func (x *exchange) query() (answer, string) {
 	}
 	result, err := x.perform(op)
 	switch {
+	case err != nil && x.action == codeArtifactAction:
+		return restFailure(err), err.code
 	case err != nil && x.json:
 		return jsonFailure(err), err.code
 	case err != nil:
@@ -160,13 +164,15 @@ func (x *exchange) perform(op operation) (any, *apiError) {
 	if x.unsigned != nil && !bearer {
 		return nil, x.unsigned
 	}
-	if version := x.params.Get("Version"); op.do == nil || version != versions[op.api] || x.json != (op.api == apiOrganizations) {
+	version := x.params.Get("Version")
+	if op.do == nil || version != versions[op.api] || x.json != (versions[op.api] == "") {
 		return nil, &apiError{http.StatusBadRequest, "InvalidAction", "Could not find operation " + x.action + " for version " + version}
 	}
 	if bearer {
 		x.sim.mu.Lock()
 		defer x.sim.mu.Unlock()
-		return op.do(x.sim.world, &call{op.api, x.action, &principal{}, x.params, x.sim.nowLocked()})
+		return op.do(x.sim.world, &call{api: op.api, action: x.action, caller: &principal{}, params: x.params,
+			now: x.sim.nowLocked()})
 	}
 	key, err := x.sim.authenticate(x, op.api)
 	if err != nil {
@@ -175,7 +181,8 @@ func (x *exchange) perform(op operation) (any, *apiError) {
 
 	x.sim.mu.Lock()
 	defer x.sim.mu.Unlock()
-	c := &call{api: op.api, action: x.action, caller: key.owner, params: x.params, now: x.sim.nowLocked()}
+	c := &call{api: op.api, action: strings.TrimPrefix(x.action, op.api+":"), caller: key.owner, params: x.params,
+		now: x.sim.nowLocked(), ends: key.expires, region: x.signature.region}
 	defer func() { // GetAccessKeyLastUsed does not answer with itself
 		key.lastUsed, key.lastAPI, key.lastPlace = c.now, op.api, x.signature.region
 	}()
@@ -192,7 +199,11 @@ func (x *exchange) perform(op operation) (any, *apiError) {
 func (s *Sim) authenticate(x *exchange, api string) (*credential, *apiError) {
 	s.mu.Lock()
 	now := s.nowLocked()
-	key, err := s.world.lookUp(x.signature.keyID, x.request.Header.Get("X-Amz-Security-Token"))
+	token := x.request.Header.Get("X-Amz-Security-Token")
+	if x.signature.presigned {
+		token = x.request.URL.Query().Get("X-Amz-Security-Token")
+	}
+	key, err := s.world.lookUp(x.signature.keyID, token)
 	over := key != nil && key.ended(now)
 	s.mu.Unlock()
 

@@ -58,7 +58,7 @@ func (w *world) getSessionToken(c *call) (any, *apiError) {
 		return nil, accessDenied("Cannot call GetSessionToken with session credentials")
 	}
 	var cs constraints
-	length := cs.seconds(c.get("DurationSeconds"), "durationSeconds", 900, 129_600, 43_200)
+	length := cs.seconds(c.get("DurationSeconds"), 129_600, 43_200)
 	cs.mfa(c)
 	if err := cs.err(); err != nil {
 		return nil, err
@@ -143,7 +143,7 @@ func (w *world) assumeRole(c *call) (any, *apiError) {
 		cs.text(c.get("ExternalId"), "externalId", 2, 1224, externalAlphabet)
 	}
 	cs.sourceIdentity(c)
-	length := cs.seconds(c.get("DurationSeconds"), "durationSeconds", 900, 43_200, 3_600)
+	length := cs.seconds(c.get("DurationSeconds"), 43_200, 3_600)
 	cs.mfa(c)
 	cs.policy(c)
 	tags, policies := cs.tags(c), cs.policies(c)
@@ -304,7 +304,7 @@ func (w *world) getFederationToken(c *call) (any, *apiError) {
 	if cs.required(c.params, "Name", "name") {
 		cs.text(c.get("Name"), "name", 2, 32, nameAlphabet)
 	}
-	length := cs.seconds(c.get("DurationSeconds"), "durationSeconds", 900, 129_600, 43_200)
+	length := cs.seconds(c.get("DurationSeconds"), 129_600, 43_200)
 	cs.policy(c)
 	tags, policies := cs.tags(c), cs.policies(c)
 	if err := cs.err(); err != nil {

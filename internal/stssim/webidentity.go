@@ -63,7 +63,7 @@ func (w *world) assumeRoleWithWebIdentity(c *call) (any, *apiError) {
 		(len(token) < 4 || len(token) > 20_000) { // AWS repeats no token in an error either
 		cs.fail("'***'", "webIdentityToken", "have length between 4 and 20000")
 	}
-	length := cs.seconds(c.get("DurationSeconds"), "durationSeconds", 900, 43_200, 3_600)
+	length := cs.seconds(c.get("DurationSeconds"), 43_200, 3_600)
 	cs.policy(c)
 	policies := cs.policies(c)
 	if err := cs.err(); err != nil {

@@ -28,6 +28,7 @@ type world struct {
 	keys     map[string]*credential // long-lived and temporary, by access key ID
 	settings Settings
 	signIns  map[string]time.Time // until when each sign-in token works
+	tokens   []IssuedToken        // of ECR and CodeArtifact
 	issued   int                  // sessions since the last removal of ended ones
 	center   *center
 	logins   *logins
