@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"broker/internal/system"
@@ -30,8 +31,9 @@ const tries = 40
 // Edit replaces the content of the file at path by the result of edit, and loses nothing that the user or another
 // program writes at the same time:
 //
-//   - Edits by this package, in all processes, take turns (flock on the directory; on Windows
-//     a lock file in it), unless another user holds that lock.
+//   - Edits by this package, in all processes, take turns. An edit holds the lock of a file in the
+//     directory, which other users cannot open. If something else has the name of that file, which another
+//     user can have put there, the edit goes on without a turn.
 //   - On Linux the new file and the old one are exchanged, and then the old one is checked. If its
 //     bytes are not the ones that edit was given, or a program has it open for writing, the files are
 //     exchanged back and Edit starts over with the current content. If the file system cannot exchange
@@ -63,17 +65,13 @@ func Edit(path string, perm fs.FileMode, backup *Backup, edit func(src []byte) (
 			return err
 		}
 	}
-	held, err := openLock(dir)
+	turn, err := takeTurn(dir, turnWait)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = held.Close() }()
-	turn, err := takeTurn(held, dir)
-	if err != nil {
-		return err
-	}
+	defer turn.end()
 	e := &editing{target: target, perm: perm, backup: backup, dir: dir, linked: isLink(path)}
-	if turn { // without the lock, these files may belong to an edit in progress
+	if turn != nil {
 		if err := e.tidy(); err != nil {
 			return err
 		}
@@ -103,16 +101,13 @@ func Tidy(path string) error {
 	if !left(target, dir) {
 		return nil
 	}
-	held, err := openLock(dir)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = held.Close() }()
-	switch err := system.TryLock(held); {
-	case errors.Is(err, system.ErrLocked):
+	switch turn, err := takeTurn(dir, 0); {
+	case errors.Is(err, ErrBusy), err == nil && turn == nil:
 		return nil
 	case err != nil:
-		return fmt.Errorf("lock %s: %w", dir, err)
+		return err
+	default:
+		defer turn.end()
 	}
 	return (&editing{target: target, dir: dir}).tidy()
 }
@@ -126,35 +121,108 @@ func left(target, dir string) bool {
 	})
 }
 
-// turnWait limits how long an edit waits for its turn. Other users can hold the lock of a directory that they can
-// read. In such a directory an edit goes on without its turn after openWait, so that neither a person nor `broker
-// lock` waits for another user.
-const (
-	turnWait = 20 * time.Second
-	openWait = 2 * time.Second
-)
+// turnWait is how long an edit waits for its turn.
+const turnWait = 20 * time.Second
 
-// takeTurn waits for the lock of the directory. It reports whether it got the lock.
-func takeTurn(held *os.File, dir string) (bool, error) {
-	info, err := held.Stat()
+// lockName is the name of the file in a directory whose lock is held while files in that directory are edited.
+const lockName = ".broker.lock"
+
+// turn is the open lock file of a directory. Its lock is held.
+type turn struct{ *os.File }
+
+// takeTurn creates and locks the lock file of a directory. It waits for its turn for as long as wait; the error is
+// then ErrBusy. Without a turn and an error there is no turn to take: this user may not write in the directory, or
+// what has the name of the lock file is not one that only this user can lock.
+func takeTurn(dir string, wait time.Duration) (*turn, error) {
+	info, err := os.Stat(dir)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
-	open := info.Mode().Perm()&0o044 != 0
 	for begin := time.Now(); ; time.Sleep(2 * time.Millisecond) {
-		err := system.TryLock(held)
-		waited := time.Since(begin)
-		switch {
-		case err == nil:
-			return true, nil
-		case !errors.Is(err, system.ErrLocked):
-			return false, fmt.Errorf("lock %s: %w", dir, err)
-		case open && waited > openWait:
-			return false, nil
-		case waited > turnWait:
-			return false, fmt.Errorf("nothing in %s was changed: %w (lock held for more than %v)", dir, ErrBusy, turnWait)
+		held, err := openLock(filepath.Join(dir, lockName), info)
+		if held == nil {
+			return nil, err
+		}
+		err = system.TryLock(held)
+		t := &turn{held}
+		if err == nil && t.current() {
+			return t, nil
+		}
+		_ = held.Close()
+		if err != nil && !errors.Is(err, system.ErrLocked) {
+			return nil, fmt.Errorf("lock %s: %w", held.Name(), err)
+		}
+		if time.Since(begin) >= wait {
+			return nil, fmt.Errorf("nothing in %s was changed: %w (%s is locked)", dir, ErrBusy, held.Name())
 		}
 	}
+}
+
+// openLock opens the lock file of a directory, or creates it. In a directory where other users can create files, they
+// can put anything in its place. Without a file and an error, there is no lock that only this user can hold.
+func openLock(path string, dir fs.FileInfo) (*os.File, error) {
+	const flags = os.O_RDWR | noFollow
+	for {
+		f, err := os.OpenFile(path, flags|os.O_CREATE|os.O_EXCL, 0o600)
+		if err == nil {
+			_ = f.Chmod(0o600) // whatever the umask
+			keepOwner(f, dir)  // root edits a file of its user
+			return f, nil
+		}
+		if errors.Is(err, fs.ErrExist) {
+			if f, err = os.OpenFile(path, flags, 0); errors.Is(err, fs.ErrNotExist) {
+				continue // an edit that ended has removed it
+			}
+		}
+		found, missing := os.Lstat(path)
+		switch {
+		case err == nil && isPrivate(f, dir):
+			return f, nil
+		case err == nil:
+			_ = f.Close()
+			return nil, nil
+		case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS), // as above
+			errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), // a file can still be removed
+			missing == nil && !found.Mode().IsRegular():
+			return nil, nil
+		default:
+			return nil, err
+		}
+	}
+}
+
+// isPrivate reports whether only this user can open a lock file, or for root also the owner of the directory.
+func isPrivate(f *os.File, dir fs.FileInfo) bool {
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() {
+		return false
+	}
+	access, known := system.AccessOfInfo(info)
+	return !known || access.Perm&0o077 == 0 && (access.Ours || access.Owner == ownerOf(dir))
+}
+
+func ownerOf(info fs.FileInfo) string {
+	access, _ := system.AccessOfInfo(info)
+	return access.Owner
+}
+
+// current reports whether the lock file is still the one in the directory: an edit that ends removes it.
+func (t *turn) current() bool {
+	mine, err := t.Stat()
+	if err != nil {
+		return false
+	}
+	now, err := os.Lstat(t.Name())
+	return err == nil && os.SameFile(mine, now)
+}
+
+// end removes the lock file, where an open file can be removed, and releases the lock.
+func (t *turn) end() {
+	if t == nil {
+		return
+	}
+	_ = os.Remove(t.Name())
+	_ = t.Close()
 }
 
 // Check reports beforehand whether Edit would refuse the file: for its mode, its type or its directory. It is for
@@ -198,7 +266,7 @@ func follow(path string) (string, error) {
 		return target, err
 	}
 	// A dangling link is not replaced: the user meant a file elsewhere. The file may have been created just now.
-	if info, err := os.Lstat(path); err == nil && info.Mode()&fs.ModeSymlink != 0 {
+	if isLink(path) {
 		return "", fmt.Errorf("%s is a symbolic link to a file that does not exist", path)
 	}
 	// The directory may be a link; the lock must be on the real one.
@@ -319,8 +387,7 @@ func digest(b []byte) string {
 
 // write creates the new file beside the target, complete and synced.
 func (e *editing) write(src, dst []byte, perm fs.FileMode, like fs.FileInfo) (name string, err error) {
-	dir := e.dir
-	tmp, err := os.CreateTemp(dir, e.prefix("draft")+"*")
+	tmp, err := os.CreateTemp(e.dir, e.prefix("draft")+"*")
 	if err != nil {
 		return "", err
 	}
@@ -345,7 +412,7 @@ func (e *editing) write(src, dst []byte, perm fs.FileMode, like fs.FileInfo) (na
 	if err = tmp.Close(); err != nil {
 		return "", err
 	}
-	name = filepath.Join(dir, e.prefix("swap")+digest(src)+"-"+digest(dst))
+	name = filepath.Join(e.dir, e.prefix("swap")+digest(src)+"-"+digest(dst))
 	return name, os.Rename(tmp.Name(), name)
 }
 
@@ -493,24 +560,27 @@ func quiet(path string) (got []byte, writing bool) {
 	return got, false
 }
 
-// tidy removes the leftovers of earlier edits of this file that were killed.
+// tidy removes the leftovers of earlier edits of this file that were killed. What belongs to neither this user nor the
+// owner of the file is no leftover.
 func (e *editing) tidy() error {
 	names, err := os.ReadDir(e.dir)
 	if err != nil {
 		return err
 	}
+	target, _ := os.Stat(e.target)
 	for _, n := range names {
 		path := filepath.Join(e.dir, n.Name())
-		ours := strings.HasPrefix(n.Name(), e.prefix("draft")) ||
+		draft := strings.HasPrefix(n.Name(), e.prefix("draft")) ||
 			strings.HasPrefix(n.Name(), "."+filepath.Base(e.target)+BackupSuffix+".") &&
 				strings.Contains(n.Name(), ".broker-draft-")
-		if ours && n.Type().IsRegular() {
+		digests, swap := strings.CutPrefix(n.Name(), e.prefix("swap"))
+		if !draft && !swap || !isLeftover(path, target) {
+			continue
+		}
+		if draft {
 			if err := os.Remove(path); err != nil {
 				return err
 			}
-		}
-		digests, ok := strings.CutPrefix(n.Name(), e.prefix("swap"))
-		if !ok || !n.Type().IsRegular() {
 			continue
 		}
 		got, _, err := read(path)
@@ -527,4 +597,14 @@ func (e *editing) tidy() error {
 		}
 	}
 	return nil
+}
+
+// isLeftover reports whether a path may be a file that an edit left. target is the file of the edit, or nil.
+func isLeftover(path string, target fs.FileInfo) bool {
+	info, err := os.Lstat(path)
+	if err != nil || !info.Mode().IsRegular() {
+		return false
+	}
+	access, known := system.AccessOfInfo(info)
+	return !known || access.Ours || target != nil && access.Owner == ownerOf(target)
 }

@@ -167,20 +167,13 @@ func TestEditTakesTurns(t *testing.T) {
 	}
 }
 
-// TestEditBesideAHeldLock: an edit does not wait forever for a lock. In a directory that others can read, and so
-// lock, it proceeds without the lock.
+// TestEditBesideAHeldLock: an edit does not wait forever for its turn, and does not wait for a lock that another user
+// can hold. What it leaves of its lock, killed or not, stops nobody.
 func TestEditBesideAHeldLock(t *testing.T) {
 	dir := t.TempDir()
-	if err := os.Chmod(dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(dir, "f")
-	held, err := os.Open(dir)
+	file, lock := filepath.Join(dir, "f"), filepath.Join(dir, lockName)
+	held, err := takeTurn(dir, 0)
 	if err != nil {
-		t.Fatal(err)
-	}
-	defer held.Close()
-	if err := syscall.Flock(int(held.Fd()), syscall.LOCK_EX); err != nil {
 		t.Fatal(err)
 	}
 	synctest.Test(t, func(t *testing.T) {
@@ -188,21 +181,176 @@ func TestEditBesideAHeldLock(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	})
+	if err := Tidy(file); err != nil {
+		t.Error("a held lock is no error of Tidy:", err)
+	}
+	alone(t, dir, lockName)
+	if os.Getuid() == 0 {
+		other := exec.Command("/bin/sh", "-c", `ls "${0%/*}" >/dev/null || exit 2; : <"$0"`, lock)
+		other.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+		if out, err := other.CombinedOutput(); err == nil || !strings.Contains(string(out), "denied") {
+			t.Errorf("another user can open, and so lock, the file: %v, %s", err, out)
+		}
+	}
+	held.end()
 	alone(t, dir)
-	if err := os.Chmod(dir, 0o755); err != nil {
+
+	// The other user can lock the directory, which is of no interest to an edit.
+	open, err := os.Open(dir)
+	if err != nil {
 		t.Fatal(err)
 	}
+	defer open.Close()
+	if err := syscall.Flock(int(open.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	put(t, lock, "") // of a program that was killed
 	synctest.Test(t, func(t *testing.T) {
-		if err := Edit(file, 0o600, nil, set("old")); err != nil || content(t, file) != "old" {
-			t.Errorf("the edit failed where another user may hold the lock: %v", err)
+		begin := time.Now()
+		if err := Edit(file, 0o600, nil, set("old")); err != nil || content(t, file) != "old" || time.Since(begin) > 0 {
+			t.Errorf("%v after %v", err, time.Since(begin))
 		}
 	})
 	alone(t, dir, "f")
-	if err := syscall.Flock(int(held.Fd()), syscall.LOCK_UN); err != nil {
+}
+
+// TestEditWithoutATurn: who may not write in the directory takes no turn. An edit that changes nothing succeeds there,
+// as with a file that a package manager owns.
+func TestEditWithoutATurn(t *testing.T) {
+	if os.Getuid() == 0 {
+		again := exec.Command("/proc/self/exe", "-test.run", "^"+t.Name()+"$", "-test.count=1")
+		again.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+		again.Env = []string{"TMPDIR=/tmp"}
+		if out, err := again.CombinedOutput(); err != nil || !strings.Contains(string(out), "PASS") {
+			t.Errorf("%v: %s", err, out)
+		}
+		return
+	}
+	dir := t.TempDir()
+	file := filepath.Join(dir, "f")
+	put(t, file, "old")
+	if err := os.Chmod(dir, 0o500); err != nil {
 		t.Fatal(err)
 	}
+	defer func() { _ = os.Chmod(dir, 0o700) }()
+	if err := Edit(file, 0o600, nil, set("old")); err != nil {
+		t.Error(err)
+	}
+	if err := Edit(file, 0o600, nil, set("new")); !errors.Is(err, fs.ErrPermission) || content(t, file) != "old" {
+		t.Error(err)
+	}
+	alone(t, dir, "f")
+}
+
+// TestEditWhereOthersCreateFiles: where another user can create files, nothing that this user puts in the place of the
+// lock or of a leftover stops an edit, and nothing but the lock is given away.
+func TestEditWhereOthersCreateFiles(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root, to act as two users")
+	}
+	const victim, other = 65534, 65533
+	own := func(t *testing.T, path string, uid int) {
+		t.Helper()
+		if err := os.Lchown(path, uid, uid); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// held opens and locks a file of any user.
+	held := func(t *testing.T, path string, flags int, mode fs.FileMode) {
+		t.Helper()
+		f, err := os.OpenFile(path, os.O_RDWR|flags, 0)
+		if err == nil {
+			err = errors.Join(f.Chmod(mode), syscall.Flock(int(f.Fd()), syscall.LOCK_EX))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = f.Close() })
+	}
+	type plant struct {
+		name string
+		at   func(t *testing.T, path string)
+	}
+	for what, plant := range map[string]plant{
+		"a locked file":         {lockName, func(t *testing.T, path string) { held(t, path, os.O_CREATE, 0o666) }},
+		"a locked private file": {lockName, func(t *testing.T, path string) { held(t, path, os.O_CREATE, 0o600) }},
+		"a locked fifo": {lockName, func(t *testing.T, path string) {
+			if err := syscall.Mkfifo(path, 0); err != nil {
+				t.Fatal(err)
+			}
+			held(t, path, 0, 0o666)
+		}},
+		"a directory": {lockName, func(t *testing.T, path string) {
+			if err := os.Mkdir(path, 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		"a link": {lockName, func(t *testing.T, path string) {
+			if err := os.Symlink("elsewhere", path); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		"a draft": {".f.broker-draft-1", func(t *testing.T, path string) { put(t, path, "") }},
+		"a swap":  {".f.broker-swap-1-2", func(t *testing.T, path string) { put(t, path, "") }},
+	} {
+		for _, uid := range []int{victim, 0} {
+			t.Run(fmt.Sprintf("%s, for uid %d", what, uid), func(t *testing.T) {
+				dir, err := os.MkdirTemp("/tmp", "atomicfile-")
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { _ = os.RemoveAll(dir) })
+				if err := os.Chmod(dir, 0o777|fs.ModeSticky); err != nil {
+					t.Fatal(err)
+				}
+				file, path := filepath.Join(dir, "f"), filepath.Join(dir, plant.name)
+				put(t, file, "old")
+				own(t, file, uid)
+				plant.at(t, path)
+				own(t, path, other)
+				if out, err := editAs(t, uid, file); err != nil || content(t, file) != "new" {
+					t.Errorf("the edit failed: %v: %s", err, out)
+				}
+				alone(t, dir, plant.name, "f") // what belongs to the other user stays
+			})
+		}
+	}
+
+	// Root edits a file of a user, who has put another name of a file of root's in the place of the lock.
+	dir := t.TempDir()
+	file, lock, roots := filepath.Join(dir, "f"), filepath.Join(dir, lockName), filepath.Join(t.TempDir(), "shadow")
+	put(t, file, "old")
+	put(t, roots, "a secret of root's")
+	if err := os.Link(roots, lock); err != nil {
+		t.Fatal(err)
+	}
+	own(t, dir, victim)
+	own(t, file, victim)
 	if err := Edit(file, 0o600, nil, set("new")); err != nil || content(t, file) != "new" {
 		t.Error(err)
+	}
+	info, err := os.Stat(roots)
+	if err != nil || info.Sys().(*syscall.Stat_t).Uid != 0 {
+		t.Errorf("root's file belongs to the user now: %v, %+v", err, info)
+	}
+}
+
+// editAs replaces the text of a file by "new" in a process of another user.
+func editAs(t *testing.T, uid int, file string) ([]byte, error) {
+	again := exec.CommandContext(t.Context(), "/proc/self/exe", "-test.run", "^TestEditForAnotherTest$", "-test.count=1")
+	again.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}}
+	again.Env = []string{"TMPDIR=/tmp", "ATOMICFILE_NEW=" + file}
+	return again.CombinedOutput()
+}
+
+// TestEditForAnotherTest is the process of editAs.
+func TestEditForAnotherTest(t *testing.T) {
+	path := os.Getenv("ATOMICFILE_NEW")
+	if path == "" {
+		return
+	}
+	if err := Edit(path, 0o600, nil, set("new")); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// openLock opens the file to lock while files in a directory are edited: the directory itself.
-func openLock(dir string) (*os.File, error) { return os.Open(dir) }
+// noFollow is the flag to open a file that must not be a symlink, and that must not block if it is a fifo.
+const noFollow = syscall.O_NOFOLLOW | syscall.O_NONBLOCK
 
 // mayWrite returns why files in a directory cannot be replaced.
 func mayWrite(dir string) error { return syscall.Access(dir, 2) } // W_OK

@@ -4,14 +4,10 @@ import (
 	"errors"
 	"io/fs"
 	"os"
-	"path/filepath"
 )
 
-// openLock opens the file to lock while files in a directory are edited: a file in the directory, because a
-// directory has no bytes to lock. That file is never removed, so that all processes lock the same one.
-func openLock(dir string) (*os.File, error) {
-	return os.OpenFile(filepath.Join(dir, ".broker.lock"), os.O_RDWR|os.O_CREATE, 0o600)
-}
+// noFollow is no flag on Windows, where only an administrator can create a symlink.
+const noFollow = 0
 
 // mayWrite returns why files in a directory cannot be replaced. Only an attempt shows what an access list allows.
 func mayWrite(dir string) error {

@@ -23,8 +23,8 @@ type group struct {
 func start(cmd *exec.Cmd) (*group, error) {
 	seal()
 	if err := cmd.Start(); err != nil {
-		var errno syscall.Errno // the error of os contains the path, which may be long
-		if errors.As(err, &errno) {
+		// The error of os contains the path, which may be long.
+		if errno, ok := errors.AsType[syscall.Errno](err); ok {
 			return nil, fmt.Errorf("%w: %w", ErrNotStarted, errno)
 		}
 		return nil, ErrNotStarted

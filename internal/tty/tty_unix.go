@@ -111,8 +111,21 @@ func (c Console) Reads() bool {
 	return err == nil && mode.Lflag&(syscall.ICANON|syscall.ECHO) != syscall.ICANON|syscall.ECHO
 }
 
-// Remember saves the mode of the terminal for Restore.
-func (c Console) Remember() error { return ioctl(c.fd, getMode, unsafe.Pointer(c.before)) }
+// Remember saves the mode of the terminal for Restore. If another prompt is open, that one may restore the mode before
+// this one does. So this one must not restore the mode of a prompt.
+func (c Console) Remember() error {
+	err := ioctl(c.fd, getMode, unsafe.Pointer(c.before))
+	if err == nil && isPrompt(c.before) {
+		c.before.Lflag |= syscall.ICANON | syscall.ECHO
+		c.before.Cc[syscall.VMIN] = 1
+	}
+	return err
+}
+
+// isPrompt reports whether a mode is the one that Ask sets. It is false where other programs set such a mode too.
+func isPrompt(mode *syscall.Termios) bool {
+	return keysBeforePoll > 1 && mode.Lflag&(syscall.ICANON|syscall.ECHO) == 0 && mode.Cc[syscall.VMIN] == keysBeforePoll
+}
 
 // Ask puts the terminal into the mode for a prompt.
 //
@@ -158,11 +171,18 @@ func (c Console) Columns() int {
 // Show writes to the terminal. It does not wait if the terminal accepts no more.
 func (c Console) Show(text string) { _, _ = syscall.Write(c.fd, []byte(text)) }
 
-// Restore restores the mode of the terminal, if this process is still in its foreground.
+// Restore restores the mode of the terminal, if this process is still in its foreground. A process that ignores SIGTTOU
+// may do it from the background too, and does unless another program has set its own mode meanwhile.
 func (c Console) Restore() {
-	if c.Foreground() {
+	if c.Foreground() || signal.Ignored(syscall.SIGTTOU) && c.isPrompt() {
 		_ = ioctl(c.fd, setMode, unsafe.Pointer(c.before))
 	}
+}
+
+// isPrompt reports whether the terminal is in the mode of a prompt.
+func (c Console) isPrompt() bool {
+	var mode syscall.Termios
+	return ioctl(c.fd, getMode, unsafe.Pointer(&mode)) == nil && isPrompt(&mode)
 }
 
 // DieOf ends this process by a signal.
