@@ -22,72 +22,79 @@ const leftOut = "BROKER_LEFT_OUT"
 // rule reports whether a value may be kept.
 type rule func(value string) bool
 
-// kept are the variables that are taken from any environment. Build adds the BROKER_* paths.
-var kept = map[string]rule{
-	"HOME": filepath.IsAbs, "USER": word, "LOGNAME": word, "TZ": timeZone, "TERM": word,
-	"LANG": locale, "LANGUAGE": locale,
+// kept returns the variables that are taken from any environment. Build adds the BROKER_* paths.
+func kept() map[string]rule {
+	return map[string]rule{
+		"HOME": filepath.IsAbs, "USER": word, "LOGNAME": word, "TZ": timeZone, "TERM": word,
+		"LANG": locale, "LANGUAGE": locale,
 
-	"XDG_RUNTIME_DIR": func(v string) bool { return filepath.IsAbs(v) && system.PrivateDir(v) },
-	"XDG_SESSION_ID":  word, "XDG_SESSION_TYPE": word, "XDG_SESSION_DESKTOP": word, "XDG_CURRENT_DESKTOP": locale,
-	"DESKTOP_SESSION": word, "KDE_FULL_SESSION": word, "KDE_SESSION_VERSION": word,
+		"XDG_RUNTIME_DIR": func(v string) bool { return filepath.IsAbs(v) && system.PrivateDir(v) },
+		"XDG_SESSION_ID":  word, "XDG_SESSION_TYPE": word, "XDG_SESSION_DESKTOP": word, "XDG_CURRENT_DESKTOP": locale,
+		"DESKTOP_SESSION": word, "KDE_FULL_SESSION": word, "KDE_SESSION_VERSION": word,
 
-	"DBUS_SESSION_BUS_ADDRESS": func(v string) bool { return localBus(v, false) },
-	"DISPLAY":                  localDisplay,
-	"WAYLAND_DISPLAY":          func(v string) bool { return word(v) || filepath.IsAbs(v) && ours(v) },
-	"XAUTHORITY":               func(v string) bool { return filepath.IsAbs(v) && ours(v) },
+		"DBUS_SESSION_BUS_ADDRESS": func(v string) bool { return localBus(v, false) },
+		"DISPLAY":                  localDisplay,
+		"WAYLAND_DISPLAY":          func(v string) bool { return word(v) || filepath.IsAbs(v) && ours(v) },
+		"XAUTHORITY":               func(v string) bool { return filepath.IsAbs(v) && ours(v) },
 
-	// The vault process checks the file itself and reports what is wrong with it.
-	"BROKER_KEYRING_PASSPHRASE_FILE": printable,
+		// The vault process checks the file itself and reports what is wrong with it.
+		"BROKER_KEYRING_PASSPHRASE_FILE": printable,
 
-	// Windows
-	"SYSTEMROOT": filepath.IsAbs, "SYSTEMDRIVE": word, "WINDIR": filepath.IsAbs, "USERPROFILE": filepath.IsAbs,
-	"USERNAME": word, "APPDATA": filepath.IsAbs, "LOCALAPPDATA": filepath.IsAbs, "PROGRAMDATA": filepath.IsAbs,
+		// Windows
+		"SYSTEMROOT": filepath.IsAbs, "SYSTEMDRIVE": word, "WINDIR": filepath.IsAbs, "USERPROFILE": filepath.IsAbs,
+		"USERNAME": word, "APPDATA": filepath.IsAbs, "LOCALAPPDATA": filepath.IsAbs, "PROGRAMDATA": filepath.IsAbs,
+	}
 }
 
-// ofUnit are the variables that are taken only from a service manager, because only the user can write a unit. The
-// reason says what to do instead of setting the variable in a shell.
-var ofUnit = map[string]struct {
+type unitRule struct {
 	ok     rule
-	reason string
-}{
-	"HTTPS_PROXY":             {printable, "broker config set https_proxy URL"},
-	"NO_PROXY":                {printable, "broker config set no_proxy HOSTS"},
-	"AWS_CA_BUNDLE":           {filepath.IsAbs, "broker config set ca_bundle FILE"},
-	"SSL_CERT_FILE":           {filepath.IsAbs, "broker config set ca_bundle FILE"},
-	"SSL_CERT_DIR":            {filepath.IsAbs, "broker config set ca_bundle FILE"},
-	"GNUPGHOME":               {filepath.IsAbs, "broker config set gnupg_home DIRECTORY"},
-	"PASSWORD_STORE_DIR":      {filepath.IsAbs, "broker config set password_store_dir DIRECTORY"},
-	"DBUS_SYSTEM_BUS_ADDRESS": {systemBus, "only the service unit can set the address of the system bus"},
-	// Prompt windows load files that these directories name. Broker's own paths below them have their own
-	// variables: paths.Moved.
-	"XDG_CONFIG_HOME":             {filepath.IsAbs, ""},
-	"XDG_DATA_HOME":               {filepath.IsAbs, ""},
-	"XDG_STATE_HOME":              {filepath.IsAbs, ""},
-	"XDG_CACHE_HOME":              {filepath.IsAbs, ""},
-	"AWS_CONFIG_FILE":             {filepath.IsAbs, ""},
-	"AWS_SHARED_CREDENTIALS_FILE": {filepath.IsAbs, ""},
+	reason string // what to do instead of setting the variable in a shell
 }
 
-// refused are the reasons why other important variables were not kept.
-var refused = map[string]string{
-	"DBUS_SESSION_BUS_ADDRESS": "it is not the address of a unix socket that you own",
-	"XDG_RUNTIME_DIR":          "it is not a directory that you own and others cannot write to",
-	"DISPLAY":                  "it is not a display of this machine",
-	"WAYLAND_DISPLAY":          "it is not a socket that you own",
-	"XAUTHORITY":               "it is not a file that you own",
-	"LD_PRELOAD":               "every program that the daemon starts would load it",
-	"LD_LIBRARY_PATH":          "every program that the daemon starts would load libraries from it",
-	"LD_AUDIT":                 "every program that the daemon starts would load it",
-	"DYLD_INSERT_LIBRARIES":    "every program that the daemon starts would load it",
-	"GODEBUG":                  "it changes how TLS certificates are checked",
-	"SSLKEYLOGFILE":            "it would log the TLS session keys",
+// ofUnit returns the variables that are taken only from a service manager, because only the user can write a unit.
+func ofUnit() map[string]unitRule {
+	return map[string]unitRule{
+		"HTTPS_PROXY":             {printable, "broker config set https_proxy URL"},
+		"NO_PROXY":                {printable, "broker config set no_proxy HOSTS"},
+		"AWS_CA_BUNDLE":           {filepath.IsAbs, "broker config set ca_bundle FILE"},
+		"SSL_CERT_FILE":           {filepath.IsAbs, "broker config set ca_bundle FILE"},
+		"SSL_CERT_DIR":            {filepath.IsAbs, "broker config set ca_bundle FILE"},
+		"GNUPGHOME":               {filepath.IsAbs, "broker config set gnupg_home DIRECTORY"},
+		"PASSWORD_STORE_DIR":      {filepath.IsAbs, "broker config set password_store_dir DIRECTORY"},
+		"DBUS_SYSTEM_BUS_ADDRESS": {systemBus, "only the service unit can set the address of the system bus"},
+		// Prompt windows load files that these directories name. Broker's own paths below them have their own
+		// variables: paths.Moved.
+		"XDG_CONFIG_HOME":             {filepath.IsAbs, ""},
+		"XDG_DATA_HOME":               {filepath.IsAbs, ""},
+		"XDG_STATE_HOME":              {filepath.IsAbs, ""},
+		"XDG_CACHE_HOME":              {filepath.IsAbs, ""},
+		"AWS_CONFIG_FILE":             {filepath.IsAbs, ""},
+		"AWS_SHARED_CREDENTIALS_FILE": {filepath.IsAbs, ""},
+	}
+}
+
+// refused returns the reasons why other important variables were not kept.
+func refused() map[string]string {
+	return map[string]string{
+		"DBUS_SESSION_BUS_ADDRESS": "it is not the address of a unix socket that you own",
+		"XDG_RUNTIME_DIR":          "it is not a directory that you own and others cannot write to",
+		"DISPLAY":                  "it is not a display of this machine",
+		"WAYLAND_DISPLAY":          "it is not a socket that you own",
+		"XAUTHORITY":               "it is not a file that you own",
+		"LD_PRELOAD":               "every program that the daemon starts would load it",
+		"LD_LIBRARY_PATH":          "every program that the daemon starts would load libraries from it",
+		"LD_AUDIT":                 "every program that the daemon starts would load it",
+		"DYLD_INSERT_LIBRARIES":    "every program that the daemon starts would load it",
+		"GODEBUG":                  "it changes how TLS certificates are checked",
+		"SSLKEYLOGFILE":            "it would log the TLS session keys",
+	}
 }
 
 // Build returns the environment for a daemon: the variables to keep of from (in the form of os.Environ), the paths
 // that p names, made absolute, and a PATH of the system's directories (see Path). unit says that from is the
 // environment of a service unit. Build is idempotent.
 func Build(from []string, p paths.Paths, unit bool) []string {
-	env := map[string]string{}
+	env, kept, ofUnit := map[string]string{}, kept(), ofUnit()
 	var left []string
 	for _, kv := range from {
 		name, value, _ := strings.Cut(kv, "=")
@@ -119,7 +126,7 @@ func Build(from []string, p paths.Paths, unit bool) []string {
 			env[name] = path
 		}
 	}
-	left = slices.DeleteFunc(left, func(name string) bool { return Reason(name) == "" || env[name] != "" })
+	left = slices.DeleteFunc(left, func(name string) bool { return reason(name) == "" || env[name] != "" })
 	slices.Sort(left)
 	if left = slices.Compact(left); len(left) > 0 {
 		env[leftOut] = strings.Join(left, ",")
@@ -147,7 +154,7 @@ func Apply(env []string) {
 func Dropped(has func(setting string) bool) []string {
 	var list []string
 	for name := range strings.SplitSeq(os.Getenv(leftOut), ",") {
-		why := Reason(name)
+		why := reason(name)
 		command, mends := strings.CutPrefix(why, "broker config set ")
 		if setting, _, _ := strings.Cut(command, " "); mends && has(setting) {
 			continue
@@ -159,20 +166,20 @@ func Dropped(has func(setting string) bool) []string {
 	return list
 }
 
-// Reason returns why a variable is not taken from a shell, or what to do instead. It is "" if nobody would miss
+// reason returns why a variable is not taken from a shell, or what to do instead. It is "" if nobody would miss
 // the variable.
-func Reason(name string) string { return cmp.Or(ofUnit[name].reason, refused[name]) }
+func reason(name string) string { return cmp.Or(ofUnit()[name].reason, refused()[name]) }
 
 // Weighty returns the variables that redirect something, except for those of paths that Broker reads itself. For
 // each it says whether a shell and whether a service unit may set it.
 func Weighty() map[string]struct{ Shell, Unit bool } {
-	list := map[string]struct{ Shell, Unit bool }{}
-	for name, special := range ofUnit {
+	list, kept := map[string]struct{ Shell, Unit bool }{}, kept()
+	for name, special := range ofUnit() {
 		if special.reason != "" {
 			list[name] = struct{ Shell, Unit bool }{false, true}
 		}
 	}
-	for name := range refused {
+	for name := range refused() {
 		_, ok := kept[name]
 		list[name] = struct{ Shell, Unit bool }{ok, ok}
 	}
@@ -181,7 +188,7 @@ func Weighty() map[string]struct{ Shell, Unit bool } {
 
 // Usable reports whether a variable for the environment of a prompt window may come from the shell of a client.
 func Usable(name, value string) bool {
-	rule, ok := kept[name]
+	rule, ok := kept()[name]
 	return !strings.ContainsFunc(value, control) && (ok && rule(value) || strings.HasPrefix(name, "LC_") && locale(value))
 }
 

@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -37,47 +38,57 @@ const (
 	Interrupted    Kind = "interrupted"     // Ctrl-C
 )
 
-// exitCodes maps kinds to exit codes; all other kinds exit with 1.
-var exitCodes = map[Kind]int{
-	Usage:          2,
-	NotFound:       3,
-	LoginNeeded:    4,
-	CodeRejected:   4,
-	Unreachable:    5,
-	Denied:         6,
-	ExpiredSession: 6,
-	Locked:         7,
-	KeyringLocked:  7,
-	NotConfirmed:   8,
-	Interrupted:    130, // what a shell reports for a program that SIGINT ended
+// An ExitCode is an exit code of broker and credproc.
+type ExitCode struct {
+	Code    int
+	Meaning string
+	Kinds   []Kind // the failures that end with it
 }
 
-// hints holds the default hint of each kind, for failures without a hint of their own. Config has none: such a
-// message names file and line, and most commands would fail in the same way. Usage has none: it depends on the command.
-var hints = map[Kind]Hint{
-	Internal:       "broker status",
-	Failed:         "broker status",
-	Keyring:        "broker status",
-	Network:        "broker status",
-	Throttled:      "broker status",
-	BadAnswer:      "broker status",
-	Clock:          "date -u",
-	NotFound:       "broker profiles list",
-	LoginNeeded:    "broker login",
-	CodeRejected:   "broker login",
-	Unreachable:    "broker daemon",
-	Denied:         "broker status",
-	ExpiredSession: "broker logout",
-	Locked:         "broker unlock",
-	KeyringLocked:  "broker unlock",
+// ExitCodes are all exit codes. The manual page prints them, and docs/reference.md has the same table.
+var ExitCodes = []ExitCode{
+	{0, "success", nil},
+	{1, "failed; the message says why", []Kind{Failed, Config, Keyring, Network, Throttled, BadAnswer, Clock, Internal}},
+	{2, "wrong usage", []Kind{Usage}},
+	{3, "no such profile or source", []Kind{NotFound}},
+	{4, "a code or a login is needed and nobody can be asked, or the code was wrong", []Kind{LoginNeeded, CodeRejected}},
+	{5, "no daemon answers, and none could be started", []Kind{Unreachable}},
+	{6, "AWS denied the call", []Kind{Denied, ExpiredSession}},
+	{7, "Broker or its keyring is locked", []Kind{Locked, KeyringLocked}},
+	{8, "not confirmed", []Kind{NotConfirmed}},
+	{130, "interrupted by Ctrl-C", []Kind{Interrupted}}, // what a shell reports for a program that SIGINT ended
+}
+
+// hint returns the default hint of a kind, for failures without a hint of their own. Config has none: such a message
+// names file and line, and most commands would fail in the same way. Usage has none: it depends on the command.
+func (k Kind) hint() string {
+	switch k {
+	case Internal, Failed, Keyring, Network, Throttled, BadAnswer, Denied:
+		return "broker status"
+	case Clock:
+		return "date -u"
+	case NotFound:
+		return "broker profiles list"
+	case LoginNeeded, CodeRejected:
+		return "broker login"
+	case Unreachable:
+		return "broker daemon"
+	case ExpiredSession:
+		return "broker logout"
+	case Locked, KeyringLocked:
+		return "broker unlock"
+	}
+	return ""
 }
 
 // ExitCode returns the exit code of a program that ends with this kind of failure.
 func (k Kind) ExitCode() int {
-	if code, ok := exitCodes[k]; ok {
-		return code
+	for i := range ExitCodes {
+		if slices.Contains(ExitCodes[i].Kinds, k) {
+			return ExitCodes[i].Code
+		}
 	}
-	return 1
+	return 1 // a kind of a newer version
 }
 
 // Error is a failure as the user sees it: one line that says what is wrong and with what, and, if there is one, a
@@ -93,22 +104,24 @@ type Error struct {
 func (e *Error) Error() string { return Line(e.Message) }
 
 // ErrInterrupted is the failure of a command that Ctrl-C ended.
-var ErrInterrupted = New(Interrupted, "interrupted")
+var ErrInterrupted = &Error{Kind: Interrupted, Message: "interrupted"}
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// New makes a failure. A %w in the format keeps the cause.
+// New makes a failure. Each %w in the format keeps a cause.
 func New(kind Kind, format string, args ...any) *Error {
 	err := fmt.Errorf(format, args...)
-	return &Error{Kind: kind, Message: err.Error(), Err: errors.Unwrap(err)}
+	cause := errors.Unwrap(err)
+	if _, several := err.(interface{ Unwrap() []error }); several {
+		cause = err
+	}
+	return &Error{Kind: kind, Message: err.Error(), Err: cause}
 }
 
-// WithHint returns a copy of the failure with a hint, made by Hintf: the command that fixes it.
+// WithHint returns a failure that wraps e and has a hint, made by Hintf: the command that fixes it.
 func (e *Error) WithHint(format constant, args ...any) *Error {
-	c := *e
-	c.Hint = Hintf(format, args...)
-	return &c
+	return &Error{Kind: e.Kind, Message: e.Message, Hint: Hintf(format, args...), Err: e}
 }
 
 // Of returns err as a failure. If err is or wraps one, the result has its kind and hint and the whole message of
@@ -129,8 +142,8 @@ func Of(err error) *Error {
 
 // Is reports whether err is a failure of this kind.
 func Is(err error, kind Kind) bool {
-	var e *Error
-	return errors.As(err, &e) && e.Kind == kind
+	e, ok := errors.AsType[*Error](err)
+	return ok && e.Kind == kind
 }
 
 // Report returns what a program writes to stderr before it exits: a line with the message, and a second line with
@@ -144,7 +157,7 @@ func (e *Error) Report(program string) string {
 }
 
 // ShownHint returns the hint as Report writes it: the hint of the error, or that of its kind, or "".
-func (e *Error) ShownHint() string { return cmp.Or(e.Hint.Shown(), string(hints[e.Kind])) }
+func (e *Error) ShownHint() string { return cmp.Or(e.Hint.Shown(), e.Kind.hint()) }
 
 // ParseReport parses the output of Report in another process of Broker, as a failure of this kind. If the text has
 // no message, the message is otherwise.

@@ -69,9 +69,18 @@ func TestExitCodes(t *testing.T) {
 			t.Errorf("%s exits with %d, want %d", kind, got, code)
 		}
 	}
-	for kind := range exitCodes {
-		if _, ok := want[kind]; !ok {
-			t.Errorf("%s has an exit code that this test does not list", kind)
+	seen := map[Kind]int{}
+	for _, e := range ExitCodes {
+		for _, kind := range e.Kinds {
+			if _, ok := want[kind]; !ok {
+				t.Errorf("%s has an exit code that this test does not list", kind)
+			}
+			seen[kind]++
+		}
+	}
+	for kind := range want {
+		if n := seen[kind]; n != 1 && kind != "of_a_newer_version" {
+			t.Errorf("%s is in %d rows", kind, n)
 		}
 	}
 }
@@ -111,8 +120,13 @@ func TestOfAndIs(t *testing.T) {
 	if Of(nil) != nil || Is(nil, Internal) {
 		t.Error("Of(nil) is not nil")
 	}
+	if both := New(Denied, "%w, %w", fs.ErrPermission, plain); !errors.Is(both, fs.ErrPermission) || !errors.Is(both, plain) {
+		t.Error("one of two causes is lost")
+	}
 	if bare := New(Denied, "no"); bare.WithHint("x") == bare || bare.Hint != "" {
 		t.Error("WithHint changed the failure that it was called on")
+	} else if !errors.Is(Of(fmt.Errorf("x: %w", bare)).WithHint("x"), bare) {
+		t.Error("a failure with a hint does not wrap the one without")
 	}
 }
 

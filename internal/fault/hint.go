@@ -139,10 +139,9 @@ func Word(s string) Hint {
 	return Hint(posixWord(s))
 }
 
-// plain reports whether text needs no quotes. A leading "-" is quoted so that it reads as a word, not as an
-// option.
+// plain reports whether text needs no quotes: it has only letters, digits and this punctuation.
 func plain(s, punctuation string) bool {
-	return s != "" && s[0] != '-' && !strings.ContainsFunc(s, func(r rune) bool {
+	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
 		return (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') &&
 			!strings.ContainsRune(punctuation, r)
 	})
@@ -172,7 +171,11 @@ func posixWord(s string) string {
 // windowsWord quotes text in double quotes, which both PowerShell and cmd know. Characters that are special to
 // either of them inside these quotes have no form that works in both, and are shown as escapes.
 func windowsWord(s string) string {
-	if plain(s, `_.:/\-`) {
+	punctuation := `_.:/\-`
+	if strings.HasPrefix(s, "-") {
+		punctuation = "_-" // PowerShell splits -a.b and -a:b
+	}
+	if plain(s, punctuation) {
 		return s
 	}
 	var b strings.Builder

@@ -46,7 +46,8 @@ func installedShells(t testing.TB) [][]string {
 
 // hostileWords are names that an attacker may choose.
 var hostileWords = []string{
-	"prod", "", "a b", "it's", "-x", "--", "--yes", "$(touch hacked)", "`touch hacked`", "x;touch hacked",
+	"prod", "", "a b", "it's", "-x", "-", "--", "--yes", "-a.b", "-a:b", "--a=~", "--a==ls", "-e", "-n",
+	"$(touch hacked)", "`touch hacked`", "x;touch hacked",
 	"x|touch hacked",
 	"x&touch hacked", "x>hacked", "x\ntouch hacked", "x\rtouch hacked", "x\x00y", "${IFS}", "$HOME", "~", "~root", "a=~",
 	"=ls", "a==ls",
@@ -120,7 +121,8 @@ func FuzzWord(f *testing.F) {
 
 func TestWord(t *testing.T) {
 	for in, want := range map[string]string{
-		"prod": "prod", "a b": "'a b'", "": "''", "it's": `'it'\''s'`, "-x": "'-x'", "$(x)": "'$(x)'", "a\nb": `'a\nb'`,
+		"prod": "prod", "a b": "'a b'", "": "''", "it's": `'it'\''s'`, "-x": "-x", "--for": "--for", "-": "-", "--": "--",
+		"--for=1h": "'--for=1h'", "-x;y": "'-x;y'", "$(x)": "'$(x)'", "a\nb": `'a\nb'`,
 		"product_prod-1.x/y@z": "product_prod-1.x/y@z", "a=b": "'a=b'", `a\b`: `'a\b'`, `a\`: `'a'\\''`, `\'`: `''\\''\'''`,
 		strings.Repeat("x", maxWord+1): "'" + strings.Repeat("x", maxWord) + "…'",
 	} {
@@ -133,7 +135,8 @@ func TestWord(t *testing.T) {
 // TestWindowsWord checks that no character within the quotes is special to cmd or PowerShell.
 func TestWindowsWord(t *testing.T) {
 	for in, want := range map[string]string{
-		"prod": "prod", "a b": `"a b"`, "": `""`, "-x": `"-x"`, "it's": `"it's"`, `C:\Users\me\x`: `C:\Users\me\x`,
+		"prod": "prod", "a b": `"a b"`, "": `""`, "-x": "-x", "--for": "--for", "-a.b": `"-a.b"`,
+		"-a:b": `"-a:b"`, "--": "--", "it's": `"it's"`, `C:\Users\me\x`: `C:\Users\me\x`,
 		"a&calc":  `"a&calc"`,
 		"$(calc)": `"\u0024(calc)"`, "`calc`": `"\u0060calc\u0060"`, "%PATH%": `"\u0025PATH\u0025"`, "@x": `"@x"`,
 		"a,b": `"a,b"`,
@@ -154,22 +157,22 @@ func TestWindowsWord(t *testing.T) {
 
 func TestHintf(t *testing.T) {
 	for want, got := range map[Hint]Hint{
-		"broker login --code 123456 -- '-x'":      Hintf("broker login %s --code 123456", "-x"),
-		"broker remove -- a '-x'":                 Hintf("broker remove %s", []string{"a", "-x"}),
-		"broker mfa set --seed-stdin -- '-x' < F": Hintf("broker mfa set %s --seed-stdin < F", "-x"),
-		"broker list --all --json -- '-x'":        Hintf("%s %s --all%s", Hint("broker list"), "-x", Hint(" --json")),
-		"broker list --json -- a '-x'":            Hintf("%s %s %s", Hint("broker list"), []string{"a", "-x"}, Hint("--json")),
-		"":                                        Hintf("broker exec %s%s", "-x", Hint(" -- COMMAND")),
-		"broker login '-'":                        Hintf("broker login %s", "-"),
-		"broker import --from '-x' --dry-run":     Hintf("broker import --from %s --dry-run", "-x"),
-		"ls -l '-x'":                              Hintf("ls -l %s", "-x"),
-		"broker login 'a b' --code 123456":        Hintf("broker login %s --code 123456", "a b"),
-		"sleep 3; broker unlock":                  Hintf("sleep %d; broker unlock", 3),
-		"broker exec 'a;b' c -- COMMAND":          Hintf("broker exec %s -- COMMAND", []string{"a;b", "c"}),
-		"env 'broker login'":                      Hintf("env %s", "broker login"),
-		"env broker login 'x y' --yes":            Hintf("env %s --yes", Hintf("broker login %s", "x y")),
-		"ask 'a;b'":                               Hintf("ask %s", errors.New("a;b")),
-		"ask 'a;c'":                               New(Failed, "x").WithHint("ask %s", "a;c").Hint,
+		"broker login --code 123456 -- -x":      Hintf("broker login %s --code 123456", "-x"),
+		"broker remove -- a -x":                 Hintf("broker remove %s", []string{"a", "-x"}),
+		"broker mfa set --seed-stdin -- -x < F": Hintf("broker mfa set %s --seed-stdin < F", "-x"),
+		"broker list --all --json -- -x":        Hintf("%s %s --all%s", Hint("broker list"), "-x", Hint(" --json")),
+		"broker list --json -- a -x":            Hintf("%s %s %s", Hint("broker list"), []string{"a", "-x"}, Hint("--json")),
+		"":                                      Hintf("broker exec %s%s", "-x", Hint(" -- COMMAND")),
+		"broker login -":                        Hintf("broker login %s", "-"),
+		"broker import --from -x --dry-run":     Hintf("broker import --from %s --dry-run", "-x"),
+		"ls -l -x":                              Hintf("ls -l %s", "-x"),
+		"broker login 'a b' --code 123456":      Hintf("broker login %s --code 123456", "a b"),
+		"sleep 3; broker unlock":                Hintf("sleep %d; broker unlock", 3),
+		"broker exec 'a;b' c -- COMMAND":        Hintf("broker exec %s -- COMMAND", []string{"a;b", "c"}),
+		"env 'broker login'":                    Hintf("env %s", "broker login"),
+		"env broker login 'x y' --yes":          Hintf("env %s --yes", Hintf("broker login %s", "x y")),
+		"ask 'a;b'":                             Hintf("ask %s", errors.New("a;b")),
+		"ask 'a;c'":                             New(Failed, "x").WithHint("ask %s", "a;c").Hint,
 	} {
 		if got != want {
 			t.Errorf("got %s, want %s", got, want)

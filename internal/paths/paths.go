@@ -4,10 +4,9 @@ package paths
 
 import (
 	"cmp"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"os"
 	"path/filepath"
 )
@@ -31,6 +30,9 @@ type Paths struct {
 	// has the same registry, keyring and state.
 	Other  string
 	Socket string // Runtime/broker.sock, BROKER_SOCKET
+	// Door is the directory of a door, BROKER_DOOR; empty for none. A client with a door asks nobody else: it starts no
+	// daemon, and sends nothing but the name of the profile.
+	Door string
 }
 
 // Audit returns the path of the audit log.
@@ -72,6 +74,9 @@ func Home() string {
 // Overlays returns the directory of the files that `exec --mode file` creates.
 func (p Paths) PrivateFiles() string { return filepath.Join(p.Runtime, "overlays") }
 
+// Doors returns the directory of the doors: each has a directory of its name there.
+func (p Paths) Doors() string { return filepath.Join(p.Runtime, "doors") }
+
 // FromEnv reads the environment. It fails only if a needed path cannot be derived: HOME is not set, and neither is
 // a variable that overrides the path.
 func FromEnv() (Paths, error) {
@@ -88,21 +93,32 @@ func FromEnv() (Paths, error) {
 	}
 	if p.Runtime = os.Getenv("BROKER_RUNTIME_DIR"); p.Runtime != "" {
 		p.Runtime = e.absolute(p.Runtime)
-	} else if run := cmp.Or(os.Getenv("XDG_RUNTIME_DIR"), LoginRuntime(e.home)); usable(run) {
-		p.Runtime = filepath.Join(run, "broker"+e.suffix(p, p.State))
-		p.Other = e.belowState(p)
 	} else {
-		p.Runtime = e.belowState(p)
-		if run := LoginRuntime(e.home); run != "" {
-			p.Other = filepath.Join(run, "broker"+e.suffix(p, p.State))
-		}
+		p.Runtime, p.Other = e.runtime(p)
 	}
 	if p.Socket = os.Getenv("BROKER_SOCKET"); p.Socket != "" {
 		p.Socket, p.Other = e.absolute(p.Socket), ""
 	} else {
 		p.Socket = filepath.Join(p.Runtime, "broker.sock")
 	}
+	if door := os.Getenv("BROKER_DOOR"); door != "" {
+		p.Door = e.absolute(door)
+	} else if dir := filepath.Dir(p.Config); filepath.Dir(dir) == p.Doors() {
+		p.Door = dir // a tool that passes on few variables, such as those of AWS, does not lead out of the door
+	}
 	return p, e.err
+}
+
+// runtime returns the runtime directory, and the one that a program with another environment uses, if there is one.
+func (e *env) runtime(p Paths) (dir, other string) {
+	below, login := e.belowState(p), LoginRuntime(e.home)
+	if run := cmp.Or(os.Getenv("XDG_RUNTIME_DIR"), login); usable(run) {
+		return filepath.Join(run, "broker"+e.suffix(p, p.State)), below
+	}
+	if login == "" {
+		return below, ""
+	}
+	return below, filepath.Join(login, "broker"+e.suffix(p, p.State))
 }
 
 // belowState returns the runtime directory below the state directory, which therefore does not count for the suffix.
@@ -118,8 +134,9 @@ func (e *env) suffix(p Paths, stateDir string) string {
 		filepath.Clean(stateDir) == home(state) {
 		return ""
 	}
-	sum := sha256.Sum256([]byte(p.Registry + "\x00" + p.Keyring + "\x00" + p.State))
-	return "-" + hex.EncodeToString(sum[:4])
+	sum := fnv.New32a() // a collision does no harm: a daemon gives nothing to a client with other paths
+	_, _ = sum.Write([]byte(p.Registry + "\x00" + p.Keyring + "\x00" + p.State))
+	return fmt.Sprintf("-%08x", sum.Sum32())
 }
 
 // Moved returns the absolute paths that variables of this environment override, by the name of the variable: what

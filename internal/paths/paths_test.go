@@ -55,7 +55,7 @@ func TestOverrides(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	runtime := run + "/broker-d25e6c4a" // a suffix, because the state directory is not below HOME
+	runtime := run + "/broker-bc648c93" // a suffix, because the state directory is not below HOME
 	for name, pair := range map[string][2]string{
 		"tilde":             {got.Config, "/home/x/c"},
 		"relative":          {got.Credentials, filepath.Join(cwd, "rel/creds")},
@@ -210,6 +210,26 @@ func TestNoHome(t *testing.T) {
 		t.Setenv("HOME", home)
 		if _, err := FromEnv(); err == nil || err.Error() != want {
 			t.Errorf("HOME=%s: %v", home, err)
+		}
+	}
+}
+
+// TestDoorByItsConfig: the AWS config of a door leads to the door, also where BROKER_DOOR was not passed on.
+func TestDoorByItsConfig(t *testing.T) {
+	clean(t)
+	t.Setenv("BROKER_RUNTIME_DIR", "/r")
+	for config, want := range map[string]string{
+		"/r/doors/exec-7/config": "/r/doors/exec-7", "/r/doors/config": "", "/r/overlays/7/config": "", "": "",
+		"/r/doors/../doors/a/config": "/r/doors/a",
+	} {
+		t.Setenv("AWS_CONFIG_FILE", config)
+		t.Setenv("BROKER_DOOR", "")
+		if got, err := FromEnv(); err != nil || got.Door != want {
+			t.Errorf("%s: %q, %v", config, got.Door, err)
+		}
+		t.Setenv("BROKER_DOOR", "/other")
+		if got, err := FromEnv(); err != nil || got.Door != "/other" {
+			t.Errorf("%s with BROKER_DOOR: %q, %v", config, got.Door, err)
 		}
 	}
 }

@@ -81,10 +81,21 @@ func Make(path string, deny fs.FileMode) (*Dir, error) {
 	return Open(path, deny)
 }
 
-// Sub opens a directory in this one, like Open.
-func (d *Dir) Sub(name string) (*Dir, error) {
+// Sub opens a directory in this one that is closed to others, like Open.
+func (d *Dir) Sub(name string) (*Dir, error) { return d.SubWith(name, Private) }
+
+// SubWith opens a directory in this one, like Open.
+func (d *Dir) SubWith(name string, deny fs.FileMode) (*Dir, error) {
 	root, err := d.root.OpenRoot(name + string(filepath.Separator) + ".")
-	return check(d.at(name), Private, root, err, func() (fs.FileInfo, error) { return d.root.Lstat(name) })
+	return check(d.at(name), deny, root, err, func() (fs.FileInfo, error) { return d.root.Lstat(name) })
+}
+
+// AddSub creates a directory in this one. If the name is taken, the error is fs.ErrExist.
+func (d *Dir) AddSub(name string) (*Dir, error) {
+	if err := d.root.Mkdir(name, 0o700); err != nil {
+		return nil, err
+	}
+	return d.Sub(name)
 }
 
 // MakeSub is like Sub, and creates the directory if it is missing. The umask must not remove our own permissions.
@@ -128,8 +139,7 @@ func check(path string, deny fs.FileMode, root *os.Root, err error, lstat func()
 	case errors.Is(err, ErrRefused):
 		return nil, err
 	}
-	var at *fs.PathError
-	if errors.As(err, &at) {
+	if at, ok := errors.AsType[*fs.PathError](err); ok {
 		at.Path = path // without the dot that Open appends
 	}
 	info, lerr := lstat()
@@ -210,6 +220,28 @@ func Unwritten(dir string, err error) fault.Hint {
 	return fault.Hintf("ls -ld %s", dir)
 }
 
+// Unreadable returns the hint for a file of ours that may not be read: to change the file, or the directory on its
+// path that may not be searched.
+func Unreadable(path string) fault.Hint {
+	for p := path; ; p = filepath.Dir(p) {
+		info, err := os.Lstat(p)
+		if err != nil && p != filepath.Dir(p) {
+			continue
+		}
+		access, ok := system.Access{}, false
+		if err == nil {
+			access, ok = system.AccessOfInfo(info)
+		}
+		switch {
+		case !ok || !access.Ours || info.Mode()&fs.ModeSymlink != 0:
+			return fault.Hintf("ls -ld %s", p)
+		case info.IsDir():
+			return Mend(p, fault.Hintf("chmod u+rwx %s", p))
+		}
+		return Mend(p, fault.Hintf("chmod u+rw %s", p))
+	}
+}
+
 // foreign returns the error for a directory of another user.
 func foreign(path string, access system.Access) error {
 	hint := fault.Hintf("ls -ld %s", path)
@@ -246,6 +278,19 @@ func NameOwner(path string, err error) error {
 
 // at returns the path of a file of the directory, for messages.
 func (d *Dir) at(name string) string { return filepath.Join(d.path, name) }
+
+// named puts the path of a file into the error of a call for it. os.Root knows only the name of the file, and the
+// name of the directory with the dot that Open appends.
+func (d *Dir) named(name string, err error) error {
+	if at, ok := errors.AsType[*fs.PathError](err); ok {
+		at.Path = d.at(name)
+		switch at.Op {
+		case "openat", "lstatat", "statat":
+			at.Op = strings.TrimSuffix(at.Op, "at")
+		}
+	}
+	return err
+}
 
 // Close closes the directory. Files that were opened in it stay open.
 func (d *Dir) Close() error {
@@ -287,7 +332,7 @@ func (d *Dir) again(name string, f func() error) error {
 // read, it sets the mode to 0600.
 func (d *Dir) OpenFile(name string, flag int, deny fs.FileMode) (f *os.File, err error) {
 	err = d.again(name, func() error { f, err = d.open(name, flag, deny); return err })
-	return f, err
+	return f, d.named(name, err)
 }
 
 func (d *Dir) open(name string, flag int, deny fs.FileMode) (*os.File, error) {
@@ -390,7 +435,7 @@ func (d *Dir) another(name string, access system.Access) error {
 // is fs.ErrNotExist.
 func (d *Dir) Read(name string, limit int64, deny fs.FileMode) (text []byte, err error) {
 	err = d.again(name, func() error { text, err = d.read(name, limit, deny); return err })
-	return text, err
+	return text, d.named(name, err)
 }
 
 func (d *Dir) read(name string, limit int64, deny fs.FileMode) ([]byte, error) {
@@ -423,22 +468,31 @@ func (d *Dir) read(name string, limit int64, deny fs.FileMode) ([]byte, error) {
 // Replace replaces the contents of a file by data, with mode 0600. Readers see either the old or the new contents,
 // also after a crash. It does not replace anything that is not a regular file. A crash may leave a draft, which
 // Sweep removes.
-func (d *Dir) Replace(name string, data []byte) (err error) {
+func (d *Dir) Replace(name string, data []byte) error { return d.ReplaceWith(name, data, 0o600) }
+
+// ReplaceWith is Replace with another mode, whatever the umask.
+func (d *Dir) ReplaceWith(name string, data []byte, mode fs.FileMode) (err error) {
 	if found, err := d.root.Lstat(name); err == nil && !found.Mode().IsRegular() {
 		return d.irregular(name, found)
 	}
 	draft, as, err := d.draft(name)
 	if err != nil {
-		return err
+		return d.named(name, err)
 	}
 	defer func() {
 		if err != nil {
 			_ = d.root.Remove(as)
+			err = d.named(name, err)
 		}
 		_ = draft.Close()
 	}()
 	if _, err = draft.Write(data); err != nil {
 		return err
+	}
+	if mode != 0o600 {
+		if err = draft.Chmod(mode); err != nil {
+			return err
+		}
 	}
 	if err = draft.Sync(); err != nil {
 		return err
@@ -474,6 +528,12 @@ func (d *Dir) SetAside(name string, keep bool) (aside string, err error) {
 	}
 	return aside, d.root.Rename(name, aside)
 }
+
+// Lstat returns the info of an entry. It does not follow a link.
+func (d *Dir) Lstat(name string) (fs.FileInfo, error) { return d.root.Lstat(name) }
+
+// Chmod sets the mode of an entry. It does not leave the directory: others may have put a link there.
+func (d *Dir) Chmod(name string, mode fs.FileMode) error { return d.root.Chmod(name, mode) }
 
 // Names lists the directory.
 func (d *Dir) Names() ([]string, error) {

@@ -510,3 +510,45 @@ func TestHintsLookAtWhatOthersChose(t *testing.T) {
 		}
 	}
 }
+
+// TestErrorsNameTheFile: the error of a failed call has the complete path, once, and no name of a draft.
+func TestErrorsNameTheFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "gone")
+	d, err := Make(path, Guarded)
+	must(t, err)
+	defer d.Close()
+	must(t, os.Remove(path))
+	_, read := d.Read("f", 1, Guarded)
+	_, opened := d.OpenFile("f", os.O_RDWR|os.O_CREATE, Guarded)
+	for _, err := range []error{read, opened, d.Replace("f", nil)} {
+		if want := " " + filepath.Join(path, "f") + ": "; err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want …%s…", err, want)
+		}
+	}
+}
+
+// TestUnreadable: the hint changes the nearest thing on the path that exists, if that is usual.
+func TestUnreadable(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "config")
+	must(t, os.WriteFile(file, nil, 0))
+	link := filepath.Join(dir, "link")
+	must(t, os.Symlink(file, link))
+	usual := isUsual
+	defer func() { isUsual = usual }()
+	isUsual = func(path string) bool { return path != dir }
+	for path, want := range map[string]fault.Hint{
+		file:                             fault.Hintf("chmod u+rw %s", file),
+		link:                             fault.Hintf("ls -ld %s", link),
+		filepath.Join(dir, "none"):       fault.Hintf("ls -ld %s", dir), // not usual
+		filepath.Join(dir, "none", "at"): fault.Hintf("ls -ld %s", dir),
+	} {
+		if got := Unreadable(path); got != want {
+			t.Errorf("%s: %s, want %s", path, got, want)
+		}
+	}
+	isUsual = func(string) bool { return true }
+	if got := Unreadable(filepath.Join(dir, "none")); got != fault.Hintf("chmod u+rwx %s", dir) {
+		t.Errorf("a directory: %s", got)
+	}
+}

@@ -1,12 +1,9 @@
 package service
 
 import (
-	"bytes"
-	"encoding/xml"
-	"errors"
 	"fmt"
-	"io"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -32,10 +29,15 @@ func Launchd(home string, d Daemon) ([]File, error) {
 	return []File{{LaunchdPath(home), fmt.Sprintf(agent, Label, escaped(d.Program), env.String(), escaped(d.Log))}}, nil
 }
 
-func escaped(s string) string {
-	var b strings.Builder
-	_ = xml.EscapeText(&b, []byte(s))
-	return b.String()
+// escapes has each character that is escaped in XML, and its escape.
+var escapes = []string{"&", "&amp;", "<", "&lt;", ">", "&gt;", `"`, "&#34;", "'", "&#39;"}
+
+func escaped(s string) string { return strings.NewReplacer(escapes...).Replace(s) }
+
+func unescaped(s string) string {
+	back := slices.Clone(escapes)
+	slices.Reverse(back)
+	return strings.NewReplacer(back...).Replace(s)
 }
 
 // LaunchdProgram returns the program that the agent starts; "" without an agent.
@@ -44,39 +46,19 @@ func LaunchdProgram(home string) string {
 	if err != nil {
 		return ""
 	}
-	words, err := stringsBehind([]byte(text), "ProgramArguments")
-	if err != nil || len(words) == 0 {
-		return ""
-	}
-	return words[0]
+	return stringAfter(text, "ProgramArguments")
 }
 
-// stringsBehind returns the strings that follow a key, up to the next key.
-func stringsBehind(plist []byte, key string) ([]string, error) {
-	var words []string
-	within := false
-	for d := xml.NewDecoder(bytes.NewReader(plist)); ; {
-		token, err := d.Token()
-		if errors.Is(err, io.EOF) {
-			return words, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		start, ok := token.(xml.StartElement)
-		if !ok || start.Name.Local != "key" && start.Name.Local != "string" {
-			continue
-		}
-		var text string
-		if err := d.DecodeElement(&text, &start); err != nil {
-			return nil, err
-		}
-		if start.Name.Local == "key" {
-			within = text == key
-		} else if within {
-			words = append(words, text)
-		}
+// stringAfter returns the first string between a key and the next key, or "".
+func stringAfter(plist, key string) string {
+	_, plist, _ = strings.Cut(plist, "<key>"+escaped(key)+"</key>")
+	plist, _, _ = strings.Cut(plist, "<key>")
+	_, plist, _ = strings.Cut(plist, "<string>")
+	value, _, ok := strings.Cut(plist, "</string>")
+	if !ok {
+		return ""
 	}
+	return unescaped(value)
 }
 
 const agent = `<?xml version="1.0" encoding="UTF-8"?>

@@ -157,12 +157,13 @@ func TestLaunchd(t *testing.T) {
 		if got := LaunchdProgram(home); got != d.Program {
 			t.Errorf("the program is %q, want %q", got, d.Program)
 		}
-		text := []byte(files[0].Text)
-		for key, want := range map[string][]string{
-			"Label": {Label}, "ProgramArguments": {d.Program}, "A": {word}, "B": {"x=y"}, "StandardErrorPath": {d.Log},
+		text := files[0].Text
+		for key, want := range map[string]string{
+			"Label": Label, "ProgramArguments": d.Program, "A": word, "B": "x=y", "StandardErrorPath": d.Log, "C": "",
+			"EnvironmentVariables": "", // has no string of its own
 		} {
-			if got, err := stringsBehind(text, key); err != nil || !slices.Equal(got, want) {
-				t.Errorf("%s is %q, want %q (%v)", key, got, want, err)
+			if got := stringAfter(text, key); got != want {
+				t.Errorf("%s is %q, want %q", key, got, want)
 			}
 		}
 		// Keys and values alternate in every dictionary.
@@ -171,7 +172,7 @@ func TestLaunchd(t *testing.T) {
 			Children []element `xml:",any"`
 		}
 		var list element
-		if err := xml.Unmarshal(text, &list); err != nil {
+		if err := xml.Unmarshal([]byte(text), &list); err != nil {
 			t.Fatal(err)
 		}
 		var look func(e element)

@@ -52,15 +52,10 @@ func AboveUsual(path string) bool {
 // UsualForRoot is Usual for what a message tells a person to do as root. Only the home directory that the system
 // knows counts, if it exists. A directory above a usual path is usual, too.
 func UsualForRoot(path string) bool {
-	if moved() {
-		return false
-	}
-	for _, home := range ownHomes() {
-		if rest, ok := below(path, home); ok && (usual(rest) || aboveUsual(rest)) {
-			return true
-		}
-	}
-	return false
+	return !moved() && slices.ContainsFunc(ownHomes(), func(home string) bool {
+		rest, ok := below(path, home)
+		return ok && (usual(rest) || aboveUsual(rest))
+	})
 }
 
 // moved reports whether a variable overrides a path of Broker.
