@@ -66,7 +66,7 @@ var expires = time.Date(2026, 1, 2, 15, 4, 5, 0, time.UTC)
 
 // whole answers a get request as the daemon does.
 func whole(wire.Request) []byte {
-	line, err := wire.EncodeResponse(wire.Response{Version: "test", Credential: &wire.Credential{
+	line, err := wire.EncodeResponse(&wire.Response{Version: "test", Credential: &wire.Credential{
 		AccessKeyID: "ASIAIOSFODNN7EXAMPLE", SecretAccessKey: secret.New("hush/key"), SessionToken: secret.New("hush/token"), Expiration: expires}})
 	if err != nil {
 		panic(err)
@@ -256,6 +256,9 @@ func TestNoStart(t *testing.T) {
 	}
 }
 
+// arguments removes the arguments with which a client starts the daemon.
+var arguments = strings.NewReplacer(Background+"\n", "", ReadyOnStdout+"\n", "")
+
 // fakeBroker puts a script named brokerd on the daemon's PATH, in the nix profile of a new HOME. runs returns how
 // often the script ran.
 func fakeBroker(t *testing.T, script string) (runs func() int) {
@@ -276,7 +279,7 @@ func fakeBroker(t *testing.T, script string) (runs func() int) {
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			t.Fatal(err)
 		}
-		if rest := strings.ReplaceAll(string(b), "--background\n", ""); rest != "" {
+		if rest := arguments.Replace(string(b)); rest != "" {
 			t.Errorf("run with other arguments: %q", rest)
 		}
 		return strings.Count(string(b), "\n")
@@ -330,15 +333,19 @@ func TestStartedOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The script behaves as `brokerd --background`: it ends once the daemon listens.
-	ready := filepath.Join(t.TempDir(), "ready")
 	pid := filepath.Join(t.TempDir(), "pid")
-	runs := fakeBroker(t, fmt.Sprintf(`mkfifo %[1]s
+	// The script behaves as brokerd.
+	runs := fakeBroker(t, fmt.Sprintf(`case $1 in
+--ready-on-stdout)
+	echo $$ > %[4]s
+	exec %[2]s play-daemon %[3]s 2> /dev/null;;
+esac
+mkfifo %[1]s
 %[2]s play-daemon %[3]s > %[1]s 2> /dev/null &
 echo $! > %[4]s
 read word < %[1]s
 rm %[1]s
-test "$word" = ready`, ready, self, c.Paths.Socket, pid))
+test "$word" = ready`, filepath.Join(t.TempDir(), "ready"), self, c.Paths.Socket, pid))
 	kill := func() {
 		b, err := os.ReadFile(pid)
 		if err != nil {
@@ -353,7 +360,8 @@ test "$word" = ready`, ready, self, c.Paths.Socket, pid))
 			time.Sleep(time.Millisecond)
 		}
 	}
-	for round := 1; round <= 2; round++ { // the second time over a stale socket
+	for round := 1; round <= 4; round++ { // all but the first over a stale socket
+		c.Ends = round > 2
 		for _, err := range crowd(t, c, nil) {
 			if err != nil {
 				t.Error(err)
@@ -389,7 +397,8 @@ func TestFailingStart(t *testing.T) {
 		{"at once", "echo 'brokerd: no' >&2; exit 1", "cannot start the daemon: no", 1, "broker daemon"},
 		{"with a long hint", "echo 'brokerd: no' >&2; echo 'hint: rm " + long + "' >&2; exit 1",
 			"cannot start the daemon: no", 1, "rm " + long}, // a truncated hint would be another command
-		{"without a word", "exit 3", "cannot start the daemon: exit status 3", 1, "broker daemon"},
+		{"without a word", "exit 3", "cannot start the daemon: it ended before it listened: exit status 3", 1, "broker daemon"},
+		{"by a signal", "kill -9 $$", "cannot start the daemon: it ended before it listened: signal: killed", launches, "broker daemon"},
 		{"by not listening", "sleep 0.1", "is missing", launches, "broker daemon"}, // the daemon may have been killed, so the start is retried
 	}
 	for _, tt := range tests {

@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"strings"
@@ -36,7 +35,7 @@ func Credproc(args []string, stdout, stderr io.Writer) int {
 	case len(args) == 1 && args[0] == "--prompt":
 		// A prompt must not show errors, so nothing is printed then.
 		if where, err := paths.FromEnv(); err == nil {
-			if line := (Client{Paths: where, Version: version.String()}).PromptLine(context.Background()); line != "" {
+			if line := (&Client{Paths: where, Version: version.String()}).PromptLine(context.Background()); line != "" {
 				_, _ = fmt.Fprintln(stdout, line)
 			}
 		}
@@ -66,25 +65,25 @@ func credential(profile string) ([]byte, error) {
 		return nil, fault.New(fault.Usage, "the profile's name is empty").WithHint("credproc PROFILE")
 	}
 	p, err := paths.FromEnv()
-	if err != nil {
+	if err != nil && p.Door == "" { // a door needs no other path
 		return nil, fault.New(fault.Failed, "%w", err).WithHint("%s", NameHome())
 	}
 	// Signals keep their default action: there is nothing to clean up, and output is written at once.
-	c := Client{Paths: p, Version: version.String()}
-	resp, err := c.Do(context.Background(), wire.Request{Verb: wire.Get, Profile: profile})
+	c := Client{Paths: p, Version: version.String(), Ends: true}
+	resp, err := c.do(context.Background(), &wire.Request{Verb: wire.Get, Profile: profile})
 	if err != nil {
 		return nil, err
 	}
 	if resp.Credential == nil {
 		return nil, fault.New(fault.Unreachable, "the daemon's answer has no credentials")
 	}
-	return Document(*resp.Credential)
+	return Document(resp.Credential)
 }
 
 // Document returns a credential in the format of credential_process. Expiration is always set: without it, SDKs
 // never refresh the session.
-func Document(c wire.Credential) ([]byte, error) {
-	b, err := json.Marshal(struct {
+func Document(c *wire.Credential) ([]byte, error) {
+	b, err := wire.Object(&struct {
 		Version         int
 		AccessKeyID     string `json:"AccessKeyId"`
 		SecretAccessKey string
@@ -93,7 +92,7 @@ func Document(c wire.Credential) ([]byte, error) {
 		AccountID       string `json:"AccountId,omitempty"`
 	}{1, c.AccessKeyID, c.SecretAccessKey.Reveal(), c.SessionToken.Reveal(),
 		c.Expiration.UTC().Format(time.RFC3339), c.Account})
-	return append(b, '\n'), err
+	return b, err
 }
 
 func complain(stderr io.Writer, f *fault.Error) int {

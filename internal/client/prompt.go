@@ -16,7 +16,7 @@ const promptPatience = 100 * time.Millisecond
 // PromptLine returns whose session this shell has and the time left. In a shell without a session it lists the
 // sources for which the daemon holds an MFA session or a login, and the read-only profiles that are elevated here. It
 // is empty if there is nothing to show, or after an error.
-func (c Client) PromptLine(ctx context.Context) string {
+func (c *Client) PromptLine(ctx context.Context) string {
 	if profile := os.Getenv("BROKER_PROFILE"); profile != "" {
 		end, err := time.Parse(time.RFC3339, os.Getenv("BROKER_EXPIRATION"))
 		if err != nil {
@@ -24,9 +24,9 @@ func (c Client) PromptLine(ctx context.Context) string {
 		}
 		return fault.Line(profile) + " " + Left(time.Until(end))
 	}
-	ctx, cancel := context.WithTimeout(ctx, promptPatience)
-	defer cancel()
-	status, err := c.Status(ctx)
+	quick := *c
+	quick.Wait = promptPatience
+	status, err := quick.Status(ctx)
 	if err != nil {
 		return ""
 	}

@@ -1,15 +1,12 @@
 package client
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"time"
 
@@ -28,7 +25,7 @@ var ErrNone = errors.New("no daemon is running")
 var startWait = 10 * time.Second
 
 // dial connects, and starts the daemon if there is none.
-func (c Client) dial(ctx context.Context) (*dial.Conn, error) {
+func (c *Client) dial(ctx context.Context) (*dial.Conn, error) {
 	conn, err := dial.Dial(ctx, c.Paths.Socket)
 	switch {
 	case err == nil:
@@ -52,7 +49,7 @@ func (c Client) dial(ctx context.Context) (*dial.Conn, error) {
 // start starts the daemon. If several clients find no daemon, one of them starts it and the others wait. If that
 // start fails, the waiting clients return the same error and do not try themselves. A later client tries again,
 // because the cause may be fixed by then.
-func (c Client) start(ctx context.Context) (*dial.Conn, error) {
+func (c *Client) start(ctx context.Context) (*dial.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, startWait)
 	defer cancel()
 	if _, err := environ.CheckOwners(); err != nil {
@@ -87,12 +84,13 @@ func (c Client) start(ctx context.Context) (*dial.Conn, error) {
 	if conn, err := dial.Dial(ctx, c.Paths.Socket); err == nil {
 		return conn, nil
 	}
-	failed := failedSince(lock, before)
-	if failed != nil {
+	if failed := failedSince(lock, before); failed != nil {
 		return nil, notStarted(failed)
 	}
+	var failed *fault.Error
 	for range launches {
-		if failed = c.launch(ctx); failed != nil {
+		if err := c.launch(ctx); err != nil {
+			failed = fault.Of(err)
 			break
 		}
 		conn, err := c.await(ctx)
@@ -133,7 +131,7 @@ func otherDirectory() fault.Hint {
 }
 
 // openStartLock opens the lock file of the client that starts the daemon, and creates the file and its directories.
-func (c Client) openStartLock() (*os.File, error) {
+func (c *Client) openStartLock() (*os.File, error) {
 	d, err := record.Make(filepath.Dir(c.Paths.Socket), record.Private)
 	if err != nil {
 		return nil, err
@@ -144,7 +142,7 @@ func (c Client) openStartLock() (*os.File, error) {
 
 // Hold keeps clients from starting a daemon until release is called. A client that finds no daemon waits for the
 // release as long as it would wait for a start.
-func (c Client) Hold(ctx context.Context) (release func(), err error) {
+func (c *Client) Hold(ctx context.Context) (release func(), err error) {
 	lock, err := c.openStartLock()
 	if err != nil {
 		return nil, err
@@ -156,13 +154,10 @@ func (c Client) Hold(ctx context.Context) (release func(), err error) {
 	return func() { _ = lock.Close() }, nil
 }
 
-// launches is how often a daemon is started if it ends before the client can connect.
-const launches = 3
-
 // await dials until a daemon listens. The daemon was just started, so this works at once, with two exceptions: the
 // daemon was killed, or an older daemon holds the lock. If the older daemon's socket was removed, it binds the
 // socket again within a second.
-func (c Client) await(ctx context.Context) (*dial.Conn, error) {
+func (c *Client) await(ctx context.Context) (*dial.Conn, error) {
 	for limit := time.Now().Add(1500 * time.Millisecond); ; {
 		conn, err := dial.Dial(ctx, c.Paths.Socket)
 		if !errors.Is(err, dial.ErrNobody) || time.Now().After(limit) {
@@ -194,93 +189,19 @@ func failedSince(lock *os.File, before fs.FileInfo) *fault.Error {
 	return fault.ParseReport(fault.Unreachable, "brokerd", string(b[:n]), "")
 }
 
-// launch runs `brokerd --background`, which returns once the daemon listens. It returns the error, or nil.
-func (c Client) launch(ctx context.Context, flags ...string) *fault.Error {
+// launch starts a daemon and returns once it listens.
+func (c *Client) launch(ctx context.Context, flags ...string) error {
 	env := environ.Build(os.Environ(), c.Paths, false)
 	program, err := DaemonProgram(env)
 	if err != nil {
-		return fault.Of(err)
+		return err
 	}
-	cmd := exec.CommandContext(ctx, program, append([]string{"--background"}, flags...)...)
-	cmd.Env = env
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	cmd.WaitDelay = time.Second
-	cmd.SysProcAttr = system.Session()
-	if err := cmd.Run(); err != nil {
-		return fault.ParseReport(fault.Failed, "brokerd", stderr.String(), err.Error())
+	how := Background
+	if c.Ends {
+		how = ReadyOnStdout
 	}
-	return nil
+	return Launch(ctx, program, env, append([]string{how}, flags...)...)
 }
 
 // Replace starts a daemon that replaces the running one, and returns once the new daemon listens.
-func (c Client) Replace(ctx context.Context) error {
-	if f := c.launch(ctx, "--replace"); f != nil {
-		return f
-	}
-	return nil
-}
-
-// isOneInstall refuses a brokerd that another user put beside this program. In a directory such as /tmp any user
-// can create files, and links to files of this user.
-func isOneInstall(self, brokerd string) error {
-	mine, err := system.AccessOfPath(selfFile)
-	if err != nil {
-		mine, err = system.AccessOfPath(self)
-	}
-	if err != nil {
-		return fault.New(fault.Failed, "%w", err)
-	}
-	check := func(path string, its system.Access) error {
-		if its.Ours || its.Owner == mine.Owner {
-			return nil
-		}
-		return fault.New(fault.Failed, "%s is not started: %s belongs to another user (%s) than this program (%s)",
-			brokerd, path, its.Owner, mine.Owner).WithHint("ls -l %s", filepath.Dir(brokerd))
-	}
-	err = system.Walk(brokerd, func(at string, info, dir fs.FileInfo) error {
-		anybody := info.Mode()&fs.ModeSymlink != 0 || dir != nil && dir.Mode()&fs.ModeSticky != 0
-		if its, ok := system.AccessOfInfo(info); ok && anybody && its.Owner != "uid 0" {
-			return check(at, its)
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	its, err := system.AccessOfPath(brokerd)
-	if err != nil {
-		return fault.New(fault.Failed, "%w", err)
-	}
-	return check("it", its)
-}
-
-// selfFile is the file of the running program on Linux, even if another file has its name by now.
-const selfFile = "/proc/self/exe"
-
-// DaemonProgram finds brokerd beside this program, or else on the PATH of env, which environ built. The shell's
-// PATH does not count, because the daemon also serves other shells. DaemonProgram follows links to this program,
-// because Homebrew and Nix install links.
-func DaemonProgram(env []string) (string, error) {
-	dir := ""
-	if self, err := os.Executable(); err == nil {
-		if real, err := filepath.EvalSymlinks(self); err == nil {
-			self = real
-		}
-		dir = filepath.Dir(self)
-		beside := filepath.Join(dir, "brokerd"+system.Exe)
-		if info, err := os.Stat(beside); err == nil && info.Mode().IsRegular() {
-			return beside, isOneInstall(self, beside)
-		}
-	}
-	for _, kv := range env {
-		if path, ok := strings.CutPrefix(kv, "PATH="); ok {
-			if program := environ.Find("brokerd", path); program != "" {
-				return program, nil
-			}
-		}
-	}
-	return "", fault.New(fault.Failed, "brokerd, the daemon program, is neither in %s nor on the PATH of the daemon; "+
-		"install broker, brokerd and credproc of one version side by side", dir).
-		WithHint("command -v broker brokerd credproc")
-}
+func (c *Client) Replace(ctx context.Context) error { return c.launch(ctx, ReplaceRunning) }

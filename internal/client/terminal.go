@@ -40,6 +40,7 @@ type terminal struct {
 	// interrupted means that the answer is Ctrl-C. It is set before the answer is sent.
 	interrupted bool
 	closed      bool
+	dies        bool // without a prompt, Ctrl-C ends this process
 }
 
 const (
@@ -51,13 +52,13 @@ const (
 
 // askTerminal shows a prompt and sends the answer to the answer channel. It edits the line itself and polls for
 // input; see Console.Ask for the reasons. Input typed before the prompt is discarded.
-func askTerminal(question wire.Prompt) (*terminal, error) {
+func askTerminal(question wire.Prompt, dies bool) (*terminal, error) {
 	c, err := tty.Open()
 	if err != nil {
 		return nil, err
 	}
 	t := &terminal{Console: c, answer: make(chan wire.Request, 1), signals: make(chan os.Signal, 1),
-		done: make(chan struct{}), ended: make(chan struct{})}
+		done: make(chan struct{}), ended: make(chan struct{}), dies: dies}
 	err = os.ErrPermission
 	if t.Foreground() {
 		err = t.Remember()
@@ -191,12 +192,12 @@ func (t *terminal) listen() wire.Request {
 // endLine ends the line of a prompt that was answered elsewhere or not at all.
 func (t *terminal) endLine() { t.Show("\r\n") }
 
-// hush keeps typed text hidden while the answer is checked, until close. If dies is true, a signal ends the
-// process. Otherwise the signal ends the exchange, which then closes the terminal.
-func (t *terminal) hush(dies bool) {
+// hush keeps typed text hidden while the answer is checked, until close. A signal ends this process, or the exchange,
+// which then closes the terminal.
+func (t *terminal) hush() {
 	<-t.ended
 	t.ended = make(chan struct{})
-	if !dies {
+	if !t.dies {
 		signal.Stop(t.signals)
 	}
 	go func() {
@@ -226,7 +227,9 @@ func (t *terminal) close() {
 	signal.Stop(t.signals)
 	select {
 	case s := <-t.signals:
-		tty.DieOf(s)
+		if t.dies || s != os.Interrupt {
+			tty.DieOf(s)
+		}
 	default:
 	}
 }

@@ -20,9 +20,10 @@ import (
 
 // Conn is a connection to the daemon. Its calls block; Abort ends those of other goroutines.
 type Conn struct {
-	fd     int
-	mu     sync.Mutex
-	closed bool
+	fd       int
+	deadline time.Time // or zero
+	mu       sync.Mutex
+	closed   bool
 }
 
 // backlogWait is how long a client retries while the daemon's queue is full: the kernel returns EAGAIN at once
@@ -32,7 +33,18 @@ const backlogWait = 2 * time.Second
 // Dial connects to the daemon at path and checks that its uid is ours. If no daemon listens, the error is
 // ErrNobody.
 func Dial(ctx context.Context, path string) (*Conn, error) {
-	name, done, err := short(path)
+	return reach(ctx, path, "BROKER_SOCKET", func(listener int) error {
+		if listener != os.Getuid() {
+			return fmt.Errorf("%s: %w (uid %d)", path, peer.ErrStranger, listener)
+		}
+		return nil
+	})
+}
+
+// reach connects to the socket at path, which the variable chooses. trusts returns an error if the uid of the listener
+// may not answer.
+func reach(ctx context.Context, path, variable string, trusts func(listener int) error) (*Conn, error) {
+	name, done, err := short(path, variable)
 	if err != nil {
 		return nil, err
 	}
@@ -42,8 +54,8 @@ func Dial(ctx context.Context, path string) (*Conn, error) {
 		switch {
 		case err == nil:
 			who, err := conn.Peer()
-			if err == nil && who.UID != os.Getuid() {
-				err = fmt.Errorf("%s: %w (uid %d)", path, peer.ErrStranger, who.UID)
+			if err == nil {
+				err = trusts(who.UID)
 			}
 			if err != nil {
 				_ = conn.Close()
@@ -96,12 +108,35 @@ func again(call func() error) error {
 	}
 }
 
-// Read implements io.Reader. After the timeout the error is os.ErrDeadlineExceeded.
+// SetDeadline ends all following calls at t, with os.ErrDeadlineExceeded. It must not be called during a call. It needs
+// no timer: a timer would start the runtime's poller, with a thread of its own.
+func (c *Conn) SetDeadline(t time.Time) { c.deadline = t }
+
+// call makes a system call with the time that is left. timeout is SO_RCVTIMEO or SO_SNDTIMEO.
+func (c *Conn) call(timeout int, call func() error) error {
+	err := again(func() error {
+		if !c.deadline.IsZero() {
+			left := time.Until(c.deadline)
+			if left <= 0 {
+				return os.ErrDeadlineExceeded
+			}
+			tv := syscall.NsecToTimeval(int64(max(left, time.Microsecond)))
+			if err := syscall.SetsockoptTimeval(c.fd, syscall.SOL_SOCKET, timeout, &tv); err != nil {
+				return err
+			}
+		}
+		return call()
+	})
+	if errors.Is(err, syscall.EAGAIN) {
+		return os.ErrDeadlineExceeded
+	}
+	return err
+}
+
+// Read implements io.Reader.
 func (c *Conn) Read(b []byte) (n int, err error) {
-	err = again(func() error { n, err = syscall.Read(c.fd, b); return err })
+	err = c.call(syscall.SO_RCVTIMEO, func() error { n, err = syscall.Read(c.fd, b); return err })
 	switch {
-	case errors.Is(err, syscall.EAGAIN):
-		return 0, os.ErrDeadlineExceeded
 	case err != nil:
 		return 0, err
 	case n == 0 && len(b) > 0:
@@ -114,24 +149,13 @@ func (c *Conn) Read(b []byte) (n int, err error) {
 func (c *Conn) Write(b []byte) (int, error) {
 	for sent := 0; sent < len(b); {
 		var n int
-		err := again(func() (err error) { n, err = syscall.Write(c.fd, b[sent:]); return err })
-		switch {
-		case errors.Is(err, syscall.EAGAIN):
-			return sent, os.ErrDeadlineExceeded
-		case err != nil:
+		err := c.call(syscall.SO_SNDTIMEO, func() (err error) { n, err = syscall.Write(c.fd, b[sent:]); return err })
+		if err != nil {
 			return sent, err
 		}
 		sent += n
 	}
 	return len(b), nil
-}
-
-// SetTimeout limits each following Read and Write; 0 or less means a microsecond.
-func (c *Conn) SetTimeout(d time.Duration) error {
-	tv := syscall.NsecToTimeval(int64(max(d, time.Microsecond)))
-	return errors.Join(
-		syscall.SetsockoptTimeval(c.fd, syscall.SOL_SOCKET, syscall.SO_RCVTIMEO, &tv),
-		syscall.SetsockoptTimeval(c.fd, syscall.SOL_SOCKET, syscall.SO_SNDTIMEO, &tv))
 }
 
 // Abort ends reads, also in other goroutines. It does not affect data that was read, nor writes.
@@ -158,8 +182,8 @@ func (c *Conn) Close() error {
 // without the final NUL.
 const maxPath = 103
 
-// short returns a name for path that fits into a socket address.
-func short(path string) (name string, done func(), err error) {
+// short returns a name for path that fits into a socket address. The error names the variable that chooses the path.
+func short(path, variable string) (name string, done func(), err error) {
 	if strings.ContainsRune(path, 0) {
 		return "", nil, fmt.Errorf("the path of the socket contains a NUL byte")
 	}
@@ -176,7 +200,8 @@ func short(path string) (name string, done func(), err error) {
 	dir := os.NewFile(uintptr(fd), filepath.Dir(path))
 	if name = InDir(dir, filepath.Base(path)); len(name) > maxPath { // without /proc there is no short name
 		_ = dir.Close()
-		return "", nil, fmt.Errorf("the path of the socket is longer than %d bytes: set BROKER_SOCKET to a shorter one", maxPath)
+		return "", nil, fmt.Errorf("the path of the socket is longer than %d bytes: set %s to a shorter one",
+			maxPath, variable)
 	}
 	return name, func() { _ = dir.Close() }, nil
 }

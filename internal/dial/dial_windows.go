@@ -93,16 +93,14 @@ const (
 // Peer returns the process that listens at the other end.
 func (c *Conn) Peer() (peer.Peer, error) { return peer.Unix(c.unix) }
 
-// Read implements io.Reader. After the timeout the error is os.ErrDeadlineExceeded.
+// Read implements io.Reader.
 func (c *Conn) Read(b []byte) (int, error) { return c.unix.Read(b) }
 
 // Write implements io.Writer.
 func (c *Conn) Write(b []byte) (int, error) { return c.unix.Write(b) }
 
-// SetTimeout limits all following calls together; 0 or less means a microsecond.
-func (c *Conn) SetTimeout(d time.Duration) error {
-	return c.unix.SetDeadline(time.Now().Add(max(d, time.Microsecond)))
-}
+// SetDeadline ends all following calls at t, with os.ErrDeadlineExceeded. It must not be called during a call.
+func (c *Conn) SetDeadline(t time.Time) { _ = c.unix.SetDeadline(t) }
 
 // Abort ends reads, also in other goroutines. It does not affect data that was read, nor writes.
 func (c *Conn) Abort() { _ = c.unix.SetReadDeadline(time.Unix(1, 0)) }

@@ -1,9 +1,9 @@
 package dial
 
 import (
-	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"syscall"
 )
 
@@ -12,13 +12,10 @@ import (
 func (c *Conn) ReadFiles(b []byte) (n int, files []*os.File, err error) {
 	oob := make([]byte, syscall.CmsgSpace(MaxFiles*4))
 	var oobn int
-	err = again(func() error {
+	err = c.call(syscall.SO_RCVTIMEO, func() error {
 		n, oobn, _, _, err = syscall.Recvmsg(c.fd, b, oob, syscall.MSG_CMSG_CLOEXEC)
 		return err
 	})
-	if errors.Is(err, syscall.EAGAIN) {
-		return 0, nil, os.ErrDeadlineExceeded
-	}
 	if err != nil {
 		return 0, nil, err
 	}
@@ -41,4 +38,11 @@ func (c *Conn) ReadFiles(b []byte) (n int, files []*os.File, err error) {
 // InDir names a file in an open directory, so that a swapped parent directory or a long path does not matter.
 func InDir(dir *os.File, name string) string {
 	return fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), name)
+}
+
+// partialView reports whether this process is in a user namespace that does not know all users. The map of the first
+// namespace is one line: "0 0 4294967295".
+func partialView() bool {
+	known, err := os.ReadFile("/proc/self/uid_map")
+	return err == nil && strings.Join(strings.Fields(string(known)), " ") != "0 0 4294967295"
 }

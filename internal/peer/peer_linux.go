@@ -146,8 +146,10 @@ func (p Process) Arguments() []string {
 func (p Process) Lineage() (list []Description) {
 	dir := ""
 	for len(list) < MaxLineage && p.PID > 0 {
+		var before facts
 		if len(list) > 0 && dir != "" {
 			if f, err := p.look(); err == nil {
+				before = f
 				known, ok := remembered(p.PID, f)
 				if ok && notAfter(f.start, list[len(list)-1].Start) {
 					list = append(list, known.Description)
@@ -174,7 +176,7 @@ func (p Process) Lineage() (list []Description) {
 		d.Process, d.Name = Process{p.PID, f.start}, f.name
 		if len(list) == 0 {
 			d.Terminal = terminalOf(f.terminal)
-		} else if d.Dir == "" {
+		} else if d.Dir == "" && before.isSameProgram(f) && d.Arguments != nil { // in an execve it has none for a moment
 			remember(d, f)
 		}
 		list = append(list, d)
@@ -239,7 +241,12 @@ func remembered(pid int, f facts) (program, bool) {
 	programs.Lock()
 	defer programs.Unlock()
 	known, ok := programs.of[pid]
-	return known, ok && known.memory == f.memory && known.Start == f.start && known.Name == f.name
+	return known, ok && facts{memory: known.memory, start: known.Start, name: known.Name}.isSameProgram(f)
+}
+
+// isSameProgram reports whether a process has run no other program between two looks.
+func (f facts) isSameProgram(g facts) bool {
+	return f.memory == g.memory && f.start == g.start && f.name == g.name
 }
 
 // notAfter reports whether a process started before or with another one, by Process.Start.

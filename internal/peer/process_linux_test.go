@@ -249,6 +249,12 @@ func TestWithoutFirstThread(t *testing.T) {
 
 // TestLineageAfterExec: the program of a parent is not remembered beyond its execve.
 func TestLineageAfterExec(t *testing.T) {
+	for range 100 {
+		lineageAfterExec(t)
+	}
+}
+
+func lineageAfterExec(t *testing.T) {
 	cmd := exec.Command("sh", "-c", "sleep 600 & echo $!; read x; exec sleep 601")
 	input, err := cmd.StdinPipe()
 	if err != nil {
@@ -263,11 +269,11 @@ func TestLineageAfterExec(t *testing.T) {
 	}
 	var pid int
 	_, err = fmt.Fscan(output, &pid)
-	t.Cleanup(func() {
+	defer func() {
 		_ = syscall.Kill(pid, syscall.SIGKILL)
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
-	})
+	}()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -281,7 +287,7 @@ func TestLineageAfterExec(t *testing.T) {
 	if _, err := fmt.Fprintln(input); err != nil {
 		t.Fatal(err)
 	}
-	for deadline := time.Now().Add(time.Minute); parent() != "sleep 601"; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); parent() != "sleep 601"; { // without a pause, to look in the middle of the execve
 		if time.Now().After(deadline) {
 			t.Fatalf("the parent is still %q", parent())
 		}

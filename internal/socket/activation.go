@@ -117,7 +117,7 @@ func (l *Listener) adopt(file *os.File) error {
 	info, err := os.Lstat(l.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		// The socket file was removed, so no client could find it: bind it again.
-		l.unix, l.bound, err = bind(l.dir, l.path)
+		l.unix, l.bound, err = Bind(l.dir, l.path, 0o600)
 		l.kept = false
 		return err
 	}

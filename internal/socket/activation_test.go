@@ -157,8 +157,10 @@ func TestAdopt(t *testing.T) {
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.Restore(); err != nil {
-		t.Fatal(err)
+	for range 2 { // the first leaves it
+		if err := l.Restore(); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := greeted(path); err != nil {
 		t.Fatal(err)
@@ -329,6 +331,97 @@ func TestRestoreKnocks(t *testing.T) {
 	}
 	if err := greeted(path); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestRestoreUnfinished: Restore leaves a socket on which a service manager does not listen yet.
+func TestRestoreUnfinished(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "d", "s")
+	l := listen(t, path)
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = syscall.Close(fd) }()
+	if err := syscall.Bind(fd, &syscall.SockaddrUnix{Name: path}); err != nil {
+		t.Fatal(err)
+	}
+	theirs, err := os.Lstat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unchanged := func() {
+		t.Helper()
+		if err := l.Restore(); err != nil {
+			t.Fatal(err)
+		}
+		if now, err := os.Lstat(path); err != nil || !os.SameFile(now, theirs) {
+			t.Fatal("the socket was replaced")
+		}
+	}
+	unchanged()
+	if err := syscall.Listen(fd, 1); err != nil {
+		t.Fatal(err)
+	}
+	unchanged()
+}
+
+// TestRestoreSwapped: who swaps the socket before each look keeps it for one look at a time, and who puts it back in
+// between wins nothing: two looks after the last change, clients reach this daemon.
+func TestRestoreSwapped(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "d", "s")
+	l := listen(t, path)
+	go greet(l)
+	restore := func() {
+		t.Helper()
+		if err := l.Restore(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	swap := func(away bool) {
+		t.Helper()
+		var err error
+		if away {
+			err = os.Rename(path, path+".away")
+		} else {
+			err = os.Remove(path)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		fake, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		fake.SetUnlinkOnClose(false)
+		_ = fake.Close()
+	}
+	for i := range 40 {
+		swap(false)
+		restore()
+		if i%2 == 1 && greeted(path) != nil {
+			t.Fatalf("after %d looks the socket was not taken back", i+1)
+		}
+	}
+	for range 10 {
+		swap(true)
+		restore()
+		if err := os.Rename(path+".away", path); err != nil {
+			t.Fatal(err)
+		}
+		restore()
+		if err := greeted(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	swap(false)
+	restore()
+	restore()
+	if err := greeted(path); err != nil {
+		t.Fatal(err)
 	}
 }
 

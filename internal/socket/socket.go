@@ -33,7 +33,7 @@ type Listener struct {
 	mu      sync.Mutex // guards the rest
 	place              // Restore replaces it
 	stopped bool
-	knocked int // how often Restore found another socket in our place and left it
+	knocked int // how often Restore found our socket out of place and left it
 }
 
 // place is the set of files by which a Listener is found.
@@ -69,7 +69,7 @@ func take(path string, ours bool) (p place, err error) {
 	if !ours && occupied(path) {
 		err = ErrTaken
 	} else {
-		p.unix, p.bound, err = bind(p.dir, path)
+		p.unix, p.bound, err = Bind(p.dir, path, 0o600)
 	}
 	if err != nil {
 		_ = p.lock.Close()
@@ -97,8 +97,9 @@ func takeLock(dir *record.Dir, path string) (*os.File, error) {
 	return nil, fmt.Errorf("lock %s.lock: %w", path, err)
 }
 
-// bind creates the socket. The caller holds the lock.
-func bind(dir *record.Dir, path string) (*net.UnixListener, fs.FileInfo, error) {
+// Bind listens at path, which is in dir, and gives the socket this mode. It replaces a socket that is there, so the
+// caller knows that nobody listens on it. Closing the listener does not remove the file.
+func Bind(dir *record.Dir, path string, mode fs.FileMode) (*net.UnixListener, fs.FileInfo, error) {
 	name := dial.InDir(dir.File(), filepath.Base(path))
 	// A variable may name any path as the socket.
 	switch info, err := os.Lstat(name); {
@@ -116,10 +117,9 @@ func bind(dir *record.Dir, path string) (*net.UnixListener, fs.FileInfo, error) 
 	if err != nil {
 		return nil, nil, fmt.Errorf("listen on %s: %w", path, dial.WhyNot(err))
 	}
-	// Only Stop removes the file, while it holds the lock.
 	unix.SetUnlinkOnClose(false)
 	if runtime.GOOS != "windows" { // on Windows, the directory's access list applies
-		err = os.Chmod(name, 0o600)
+		err = dir.Chmod(filepath.Base(path), mode)
 	}
 	if err == nil {
 		var bound fs.FileInfo
@@ -156,24 +156,35 @@ func (l *Listener) Accept() (net.Conn, peer.Peer, error) {
 	}
 }
 
-// Restore binds the socket again if its file or directory was removed or replaced, and does nothing otherwise. If
-// another daemon has the place now, the error is ErrTaken, and this daemon must end. After any other error, Accept
-// goes on waiting, and Restore can be retried.
+// Restore binds the socket again if its file or directory was removed or replaced, and does nothing otherwise. Call it
+// each second. It leaves what it finds for the first time: a service manager removes our socket, creates its own, and
+// listens on it only after that. If another daemon has the place now, the error is ErrTaken, and this daemon must end.
+// After any other error, Accept goes on waiting, and Restore can be retried.
 func (l *Listener) Restore() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	lockInPlace := l.lockInPlaceLocked()
-	if l.stopped || lockInPlace && l.socketInPlaceLocked() {
+	if l.stopped {
 		return nil
 	}
-	if lockInPlace && l.knocked < knocks && occupied(l.path) {
-		l.knocked++
+	if lockInPlace && l.socketInPlaceLocked() {
+		l.knocked = 0
 		return nil
+	}
+	if lockInPlace {
+		limit := 1
+		if occupied(l.path) {
+			limit = knocks
+		}
+		if l.knocked < limit {
+			l.knocked++
+			return nil
+		}
 	}
 	l.knocked = 0
 	old := l.place
 	if lockInPlace {
-		unix, bound, err := bind(l.dir, l.path)
+		unix, bound, err := Bind(l.dir, l.path, 0o600)
 		if err != nil {
 			return err
 		}
@@ -204,8 +215,8 @@ func signLock(lock *os.File) {
 	_, _ = lock.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)
 }
 
-// knocks is how often Restore leaves another socket alone on which a process of our uid listens. Restore is called
-// each second. On a busy machine, a service manager takes many seconds to start a daemon.
+// knocks is how often Restore leaves another socket alone on which a process of our uid listens. On a busy machine, a
+// service manager takes many seconds to start a daemon.
 const knocks = 30
 
 // occupied reports whether a process of our uid listens at path. If we hold the lock, this is not a daemon but a

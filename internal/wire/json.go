@@ -3,10 +3,13 @@ package wire
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
+	"strings"
 	"time"
 
 	"broker/internal/fault"
@@ -30,16 +33,18 @@ func (p *part[T]) UnmarshalJSON(b []byte) error { return json.Unmarshal(b, &p.va
 type requestJSON struct {
 	V int `json:"v"`
 	Request
-	Role       part[Role]     `json:"role,omitzero"`
-	Verifier   part[Verifier] `json:"verifier,omitzero"`
-	Rotation   part[Rotation] `json:"rotation,omitzero"`
-	Page       part[pageJSON] `json:"page,omitzero"`
-	Code       string         `json:"code,omitempty"`
-	Passphrase string         `json:"passphrase,omitempty"`
-	Proof      string         `json:"proof,omitempty"`
-	TimeoutMS  int64          `json:"timeout_ms,omitempty"`
-	MinTTLMS   int64          `json:"min_ttl_ms,omitempty"`
-	ForMS      int64          `json:"for_ms,omitempty"`
+	Role       part[Role]       `json:"role,omitzero"`
+	Verifier   part[Verifier]   `json:"verifier,omitzero"`
+	Rotation   part[Rotation]   `json:"rotation,omitzero"`
+	Page       part[pageJSON]   `json:"page,omitzero"`
+	Door       part[DoorTerms]  `json:"door,omitzero"`
+	TokenTerms part[TokenTerms] `json:"token,omitzero"`
+	Code       string           `json:"code,omitempty"`
+	Passphrase string           `json:"passphrase,omitempty"`
+	Proof      string           `json:"proof,omitempty"`
+	TimeoutMS  int64            `json:"timeout_ms,omitempty"`
+	MinTTLMS   int64            `json:"min_ttl_ms,omitempty"`
+	ForMS      int64            `json:"for_ms,omitempty"`
 }
 
 type responseJSON struct {
@@ -59,6 +64,8 @@ type responseJSON struct {
 	Setup     part[Setup]        `json:"setup,omitzero"`
 	Checked   part[Checked]      `json:"checked,omitzero"`
 	Page      part[pageJSON]     `json:"page,omitzero"`
+	Door      part[Door]         `json:"door,omitzero"`
+	Token     part[tokenJSON]    `json:"token,omitzero"`
 }
 
 type errorJSON struct {
@@ -95,6 +102,12 @@ type signInJSON struct {
 	Expiration string `json:"expires"`
 }
 
+type tokenJSON struct {
+	Token   string    `json:"token"`
+	User    string    `json:"user,omitempty"`
+	Expires time.Time `json:"expires,omitzero"`
+}
+
 type pageJSON struct {
 	URL        string    `json:"url,omitempty"`
 	Redirect   string    `json:"redirect,omitempty"`
@@ -123,15 +136,17 @@ func decodePage(j *pageJSON) *Page {
 }
 
 // EncodeRequest returns the line of a request.
-func EncodeRequest(r Request) ([]byte, error) {
-	return line(
-		requestJSON{
+func EncodeRequest(r *Request) ([]byte, error) {
+	return short(Object(
+		&requestJSON{
 			V:          Version,
-			Request:    r,
+			Request:    *r,
 			Role:       part[Role]{r.Role},
 			Verifier:   part[Verifier]{r.Verifier},
 			Rotation:   part[Rotation]{r.Rotation},
 			Page:       encodePage(r.Page),
+			Door:       part[DoorTerms]{r.Door},
+			TokenTerms: part[TokenTerms]{r.TokenTerms},
 			Code:       r.Code.Reveal(),
 			Passphrase: r.Passphrase.Reveal(),
 			Proof:      r.Proof.Reveal(),
@@ -139,7 +154,7 @@ func EncodeRequest(r Request) ([]byte, error) {
 			MinTTLMS:   r.MinTTL.Milliseconds(),
 			ForMS:      r.For.Milliseconds(),
 		},
-	)
+	))
 }
 
 // DecodeRequest parses the line of a request. For a request of another version it reports the version, even if its
@@ -156,7 +171,7 @@ func DecodeRequest(b []byte) (*Request, error) {
 	}
 	r := &j.Request
 	r.Role, r.Verifier, r.Rotation = j.Role.value, j.Verifier.value, j.Rotation.value
-	r.Page = decodePage(j.Page.value)
+	r.Page, r.Door, r.TokenTerms = decodePage(j.Page.value), j.Door.value, j.TokenTerms.value
 	r.Code, r.Passphrase, r.Proof = secret.New(j.Code), secret.New(j.Passphrase), secret.New(j.Proof)
 	r.Timeout = time.Duration(j.TimeoutMS) * time.Millisecond
 	r.MinTTL = time.Duration(j.MinTTLMS) * time.Millisecond
@@ -165,10 +180,11 @@ func DecodeRequest(b []byte) (*Request, error) {
 }
 
 // EncodeResponse returns the line of a response. A response that is too long becomes ErrTooLong.
-func EncodeResponse(r Response) ([]byte, error) {
-	j := responseJSON{V: Version, Response: r, Status: part[Status]{r.Status}, Prompt: part[Prompt]{r.Prompt},
+func EncodeResponse(r *Response) ([]byte, error) {
+	j := &responseJSON{V: Version, Response: *r, Status: part[Status]{r.Status}, Prompt: part[Prompt]{r.Prompt},
 		Files: part[Files]{r.Files}, Challenge: part[Stretch]{r.Challenge}, Replaced: part[Replaced]{r.Replaced},
-		Route: part[Route]{r.Route}, Setup: part[Setup]{r.Setup}, Checked: part[Checked]{r.Checked}, Page: encodePage(r.Page)}
+		Route: part[Route]{r.Route}, Setup: part[Setup]{r.Setup}, Checked: part[Checked]{r.Checked}, Page: encodePage(r.Page),
+		Door: part[Door]{r.Door}}
 	if r.Err != nil {
 		j.Error = &errorJSON{r.Err.Kind, fault.Line(r.Err.Message), r.Err.Hint.Shown()}
 	}
@@ -191,46 +207,55 @@ func EncodeResponse(r Response) ([]byte, error) {
 	if s := r.SignIn; s != nil {
 		j.SignIn.value = &signInJSON{s.Endpoint, s.Token.Reveal(), s.Profile, s.Expiration.UTC().Format(time.RFC3339)}
 	}
-	return line(j)
+	if t := r.Token; t != nil {
+		j.Token.value = &tokenJSON{t.Token.Reveal(), t.User, t.Expires}
+	}
+	return short(encode(j))
 }
 
 // DecodeResponse parses the line of a response. It reports another version like DecodeRequest. A credential must
 // be complete.
-func DecodeResponse(b []byte) (Response, error) {
-	var j responseJSON
-	if err := json.Unmarshal(b, &j); j.V == 0 || err != nil && j.V == Version {
-		return Response{}, fault.New(fault.Unreachable, "%w", ErrStranger)
+func DecodeResponse(b []byte) (*Response, error) {
+	j := new(responseJSON)
+	if err := json.Unmarshal(b, j); j.V == 0 || err != nil && j.V == Version {
+		return nil, fault.New(fault.Unreachable, "%w", ErrStranger)
 	}
 	if j.V != Version {
-		return Response{}, fault.New(fault.Unreachable,
+		return nil, fault.New(fault.Unreachable,
 			"the daemon speaks protocol version %d, but this program speaks version %d", j.V, Version).
 			WithHint("broker service restart")
 	}
-	r := j.Response
+	r := &j.Response
 	r.Status, r.Prompt, r.Files, r.Challenge = j.Status.value, j.Prompt.value, j.Files.value, j.Challenge.value
 	r.Replaced, r.Route, r.Setup, r.Checked = j.Replaced.value, j.Route.value, j.Setup.value, j.Checked.value
-	r.Page = decodePage(j.Page.value)
+	r.Page, r.Door = decodePage(j.Page.value), j.Door.value
+	if t := j.Token.value; t != nil {
+		if t.Token == "" {
+			return nil, fault.New(fault.Unreachable, "the daemon's answer is not a complete token")
+		}
+		r.Token = &Token{secret.New(t.Token), t.User, t.Expires}
+	}
 	if e := j.Error; e != nil {
 		r.Err = &fault.Error{Kind: e.Kind, Message: e.Message, Hint: fault.Hint(e.Hint)}
 	}
 	if c := j.Credential; c != nil {
 		expires, err := time.Parse(time.RFC3339, c.Expiration)
 		if err != nil || c.AccessKeyID == "" || c.SecretAccessKey == "" || c.SessionToken == "" {
-			return Response{}, fault.New(fault.Unreachable, "the daemon's answer is not a complete credential")
+			return nil, fault.New(fault.Unreachable, "the daemon's answer is not a complete credential")
 		}
 		r.Credential = &Credential{c.AccessKeyID, secret.New(c.SecretAccessKey), secret.New(c.SessionToken), expires,
 			c.Profile, c.Region, c.Role, c.Direct, c.Account}
 	}
 	if e := j.Endpoint.value; e != nil {
 		if e.URL == "" || e.Token == "" {
-			return Response{}, fault.New(fault.Unreachable, "the daemon's answer is not a complete endpoint")
+			return nil, fault.New(fault.Unreachable, "the daemon's answer is not a complete endpoint")
 		}
 		r.Endpoint = &Endpoint{e.URL, secret.New(e.Token), e.TokenFile, e.Profile, e.Region, e.Role}
 	}
 	if s := j.SignIn.value; s != nil {
 		expires, err := time.Parse(time.RFC3339, s.Expiration)
 		if err != nil || s.Endpoint == "" || s.Token == "" {
-			return Response{}, fault.New(fault.Unreachable, "the daemon's answer is not a complete sign-in")
+			return nil, fault.New(fault.Unreachable, "the daemon's answer is not a complete sign-in")
 		}
 		r.SignIn = &SignIn{s.Endpoint, secret.New(s.Token), s.Profile, expires}
 	}
@@ -247,21 +272,65 @@ var ErrStranger = errors.New("the program on the socket is not Broker's daemon")
 // ErrTooLong is returned for a line over MaxLine.
 var ErrTooLong = errors.New("the line is longer than 64 KiB")
 
-func line(v any) ([]byte, error) {
-	b, err := encode(v)
-	if err == nil && len(b) > MaxLine {
+// Object returns a struct as a JSON object on one line, without the fields that are zero. Each field needs a name in its
+// tag, or it keeps its own. encoding/json would first analyze the types of all fields, which takes credproc longer than
+// the answer of the daemon.
+func Object(v any) ([]byte, error) {
+	var b bytes.Buffer
+	b.WriteByte('{')
+	if err := writeFields(&b, newEncoder(&b), reflect.ValueOf(v).Elem()); err != nil {
+		return nil, err
+	}
+	if b.Len() > 1 {
+		b.Truncate(b.Len() - 1) // the last comma
+	}
+	b.WriteString("}\n")
+	return b.Bytes(), nil
+}
+
+// writeFields writes the fields of a struct that are not zero, and those of its embedded structs, each with a comma
+// after it. The encoder writes to b.
+func writeFields(b *bytes.Buffer, encoder *json.Encoder, s reflect.Value) error {
+	for i := range s.NumField() {
+		value, field := s.Field(i), s.Type().Field(i)
+		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		switch {
+		case name == "-", value.IsZero():
+			continue
+		case field.Anonymous:
+			if err := writeFields(b, encoder, value); err != nil {
+				return err
+			}
+			continue
+		}
+		b.WriteString(`"` + cmp.Or(name, field.Name) + `":`)
+		if err := encoder.Encode(value.Interface()); err != nil {
+			return err
+		}
+		b.Bytes()[b.Len()-1] = ',' // instead of the encoder's newline
+	}
+	return nil
+}
+
+// short returns a line, unless it is too long.
+func short(line []byte, err error) ([]byte, error) {
+	if err == nil && len(line) > MaxLine {
 		return nil, ErrTooLong
 	}
-	return b, err
+	return line, err
 }
 
 // encode is json.Marshal without the escapes for HTML: '<' takes one byte and not six. A newline follows.
 func encode(v any) ([]byte, error) {
 	var b bytes.Buffer
-	encoder := json.NewEncoder(&b)
-	encoder.SetEscapeHTML(false)
-	err := encoder.Encode(v)
+	err := newEncoder(&b).Encode(v)
 	return b.Bytes(), err
+}
+
+func newEncoder(b *bytes.Buffer) *json.Encoder {
+	encoder := json.NewEncoder(b)
+	encoder.SetEscapeHTML(false)
+	return encoder
 }
 
 // ReadLine reads one line and returns it without its newline. It allocates memory only as bytes arrive, so an idle

@@ -23,9 +23,11 @@ type Response struct {
 	Replaced   *Replaced    `json:"-"`
 	SignIn     *SignIn      `json:"-"`                    // of Console
 	Page       *Page        `json:"-"`                    // of BeginLogin, and of FinishLogin while nobody has confirmed
+	Door       *Door        `json:"-"`                    // of OpenDoor
+	Token      *Token       `json:"-"`                    // of MakeToken
 	Accounts   []Account    `json:"accounts,omitempty"`   // of Accounts
 	Assigned   []Assignment `json:"assigned,omitempty"`   // of Assigned
-	Lines      []string     `json:"lines,omitempty"`      // of Rotate: for people
+	Lines      []string     `json:"lines,omitempty"`      // of Rotate: for people; of Unpublish: profiles
 	KeyCreated time.Time    `json:"key_created,omitzero"` // of RotatePlan and RotateLook: when the key in use was made
 	More       bool         `json:"more,omitempty"`       // not the last line of the answer: more of a list follows
 	Checked    *Checked     `json:"-"`                    // of Check
@@ -45,6 +47,9 @@ type Route struct {
 type Replaced struct {
 	Ports  []int `json:"ports"` // of the endpoints, in the order of the sockets that are sent with it
 	Locked bool  `json:"locked"`
+	// Doors are the ids of the doors whose sockets follow those of Ports, in their order. It is empty unless the request
+	// said TakesDoors.
+	Doors []string `json:"doors,omitempty"`
 }
 
 // Files are the AWS files that PrivateFiles made for the calling process.
@@ -71,6 +76,33 @@ type Prompt struct {
 	Choice bool     `json:"choice,omitempty"`
 	// Offer says that the prompt is open elsewhere; Text says where. The client answers with Here.
 	Offer bool `json:"offer,omitempty"`
+}
+
+// Door is a door that is open.
+type Door struct {
+	Name      string     `json:"name"`
+	Dir       string     `json:"dir"`      // its directory, which holds its socket: see DoorSocket
+	Profiles  []string   `json:"profiles"` // exact names
+	Region    string     `json:"region,omitempty"`
+	ReadOnly  bool       `json:"read_only,omitempty"` // this and the next two as in DoorTerms
+	MaxTTL    int        `json:"max_ttl_seconds,omitempty"`
+	Container bool       `json:"container,omitempty"`
+	Until     *time.Time `json:"until,omitempty"` // nil if it ends with its process
+	PID       int        `json:"pid,omitempty"`   // of that process
+	Program   string     `json:"program,omitempty"`
+	Since     time.Time  `json:"since,omitzero"`
+	Given     int64      `json:"given,omitempty"` // number of sessions that it handed out since the daemon started
+	Error     string     `json:"error,omitempty"` // why it hands out nothing now
+}
+
+// DoorSocket is the name of the socket in the directory of a door.
+const DoorSocket = "socket"
+
+// Token is a token for a service that takes no session.
+type Token struct {
+	Token   secret.String
+	User    string    // of ECR
+	Expires time.Time // when the service stops accepting it
 }
 
 // Credential is a session that is handed out.

@@ -38,6 +38,8 @@ type Status struct {
 	Published []Published `json:"published,omitempty"`
 	Commands  []Command   `json:"commands,omitempty"`
 
+	Doors []Door `json:"doors,omitempty"`
+
 	// Allowed lists what `broker allow` and `broker elevate` and answers to prompts allow.
 	Allowed []Allowed `json:"allowed,omitempty"`
 
@@ -70,7 +72,7 @@ type Setup struct { // empty if the daemon is too old to report it
 
 // Differs returns a sentence if a request is meant for another daemon, because its home, registry, state directory
 // or keyring directory differs. It returns "" if the paths match. Empty paths match all.
-func (s Setup) Differs(req Request) string {
+func (s *Setup) Differs(req *Request) string {
 	for _, row := range []struct{ what, theirs, ours string }{
 		{"home", req.Home, s.Home}, // first: the others follow from it by default
 		{"registry", req.Registry, s.Registry},

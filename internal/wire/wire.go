@@ -108,6 +108,19 @@
 //	→ {"v":1,"verb":"handover"}
 //	← {"v":1,"heritage":{"ports":[20123],"locked":false}}
 //
+// "open-door" opens a door: a second socket, which answers "ping" and "get" alone, for the profiles that are named and
+// nothing else. A door of a process ends with it; another one ends after "for_ms" or with "close-door". "attend" shows
+// the prompts of a door at the client's terminal, after a line with "more". It is answered when the door has ended.
+//
+//	→ {"v":1,"verb":"open-door","profile":"product_dev_paul","door":{"name":"product_dev_paul"},"for_ms":28800000}
+//	← {"v":1,"door":{"name":"product_dev_paul","dir":"…","profiles":["product_dev_paul"],"until":"…"}}
+//	→ {"v":1,"verb":"attend","profile":"product_dev_paul"}
+//
+// "token" returns a token for a service that takes no session: EKS, RDS, CodeArtifact or ECR.
+//
+//	→ {"v":1,"verb":"token","profile":"product_dev_paul","token":{"service":"eks","cluster":"main"}}
+//	← {"v":1,"token":{"token":"…","expires":"…"}}
+//
 // No verb returns a long-lived key, a TOTP seed or an MFA code.
 package wire
 
@@ -152,6 +165,12 @@ const (
 	Rotate = "rotate" // replaces the key of the source Profile, see Rotation
 	Check  = "check"  // says whether the Role of Profile can be assumed, with and without a code; returns no session
 
+	OpenDoor  = "open-door"  // opens a door for the sessions of Profile and Also
+	CloseDoor = "close-door" // closes the door whose name is Profile
+	Attend    = "attend"     // shows the prompts of the door whose name is Profile at the client's terminal, until it ends
+
+	MakeToken = "token" // returns a Token of TokenTerms, made with the session of Profile
+
 	Allow = "allow" // allows sessions of the guarded Profile beforehand, for For, because of Reason
 	Deny  = "deny"  // removes what Allow allowed
 
@@ -182,7 +201,7 @@ type Request struct {
 
 	Timeout time.Duration `json:"-"`                 // how long the client waits; 0 means forever
 	MinTTL  time.Duration `json:"-"`                 // of Get and PrivateFiles: least remaining lifetime of the credentials
-	For     time.Duration `json:"-"`                 // of Publish and Allow: how long; 0 means the daemon's default
+	For     time.Duration `json:"-"`                 // of Publish, Allow and OpenDoor; 0 means the daemon's default
 	CanAsk  bool          `json:"can_ask,omitempty"` // a person is at the client's terminal
 	TTY     string        `json:"tty,omitempty"`     // that terminal, for daemons that do not ask the kernel
 	Desktop string        `json:"desktop,omitempty"` // DISPLAY=… and similar, one per line, for a window
@@ -195,11 +214,18 @@ type Request struct {
 	// unchanged.
 	Role      *Role    `json:"-"`
 	TokenFile bool     `json:"token_file,omitempty"` // of Serve: also write the token to a file
-	Also      []string `json:"also,omitempty"`       // of PrivateFiles: more profiles in addition to Profile
+	Also      []string `json:"also,omitempty"`       // of PrivateFiles and OpenDoor: more profiles in addition to Profile
 	// MaskDefault, of PrivateFiles, asks for files that hide the credentials of [default] and hold no session.
 	MaskDefault bool `json:"mask_default,omitempty"`
 
-	Rotation *Rotation `json:"-"` // of Rotate
+	Rotation   *Rotation   `json:"-"`                     // of Rotate
+	TakesDoors bool        `json:"takes_doors,omitempty"` // of Replace: the calling daemon can take over doors
+	Door       *DoorTerms  `json:"-"`                     // of OpenDoor
+	TokenTerms *TokenTerms `json:"-"`                     // of MakeToken
+
+	// Agent is the coding agent that runs the client, by the client's environment; empty for none. It can only narrow
+	// what the client gets.
+	Agent string `json:"agent,omitempty"`
 
 	Page *Page `json:"-"` // of BeginLogin, with nothing but Redirect; of FinishLogin, the page of BeginLogin
 
@@ -266,24 +292,6 @@ type Role struct {
 	// Policy it is read-only.
 	Federate bool `json:"federate,omitempty"`
 }
-
-// Rotation says what Rotate does.
-type Rotation struct {
-	Step  string `json:"step"`                    // one of the constants below
-	Grace int    `json:"grace_seconds,omitempty"` // how long the old key stays, deactivated
-	Yes   bool   `json:"yes,omitempty"`           // deactivate the old key even if something else uses it
-	Again bool   `json:"again,omitempty"`         // the daemon that had the request has ended
-}
-
-// The steps of Rotate.
-const (
-	RotateStart  = "start"
-	RotateResume = "resume"
-	RotateGrace  = "grace" // resumes, with another Grace
-	RotateUndo   = "undo"
-	RotatePlan   = "plan" // changes nothing
-	RotateLook   = "look" // is RotatePlan, but asks nobody for a code
-)
 
 // Tag is one session tag.
 type Tag struct {

@@ -3,6 +3,7 @@ package wire
 import (
 	"bufio"
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -65,7 +66,7 @@ func TestRequestLines(t *testing.T) {
 			`{"v":1,"verb":"finish-login","profile":"s","page":{"adopt":"/cache"}}`},
 	}
 	for _, tt := range tests {
-		line, err := EncodeRequest(tt.req)
+		line, err := EncodeRequest(&tt.req)
 		if err != nil || string(line) != tt.line+"\n" {
 			t.Errorf("got %s, %v; want %s", line, err, tt.line)
 		}
@@ -105,7 +106,7 @@ func TestResponseLines(t *testing.T) {
 		{Response{Checked: &Checked{WithoutMFA: &Refusal{"no"}, ExternalID: "ignored", MaxSeconds: 3600, Tags: "accepted"}},
 			`{"v":1,"checked":{"without_mfa":{"message":"no"},"external_id":"ignored","max_seconds":3600,"tags":"accepted"}}`},
 		{
-			Response{Err: fault.New(fault.Denied, "no").WithHint("ask")},
+			Response{Err: &fault.Error{Kind: fault.Denied, Message: "no", Hint: "ask"}},
 			`{"v":1,"error":{"kind":"denied","message":"no","hint":"ask"}}`,
 		},
 		{
@@ -120,12 +121,12 @@ func TestResponseLines(t *testing.T) {
 		},
 	}
 	for _, tt := range tests {
-		line, err := EncodeResponse(tt.resp)
+		line, err := EncodeResponse(&tt.resp)
 		if err != nil || string(line) != tt.line+"\n" {
 			t.Errorf("got %s, %v; want %s", line, err, tt.line)
 		}
 		back, err := DecodeResponse(line)
-		if err != nil || !same(back, tt.resp) {
+		if err != nil || !same(*back, tt.resp) {
 			t.Errorf("%s came back as %+v, %v", tt.line, back, err)
 		}
 	}
@@ -137,7 +138,7 @@ func same(a, b any) bool { return reflect.DeepEqual(a, b) }
 
 // TestErrorsTravelAsLines: an error is one printable line on the wire.
 func TestErrorsTravelAsLines(t *testing.T) {
-	line, err := EncodeResponse(Response{Err: &fault.Error{Kind: fault.Denied, Message: "a\nb\x1b[2J", Hint: "c\nd"}})
+	line, err := EncodeResponse(&Response{Err: &fault.Error{Kind: fault.Denied, Message: "a\nb\x1b[2J", Hint: "c\nd"}})
 	if want := `{"v":1,"error":{"kind":"denied","message":"a b\\x1b[2J","hint":"c\\nd"}}` + "\n"; err != nil ||
 		string(line) != want {
 		t.Errorf("got %s, %v; want %s", line, err, want)
@@ -147,7 +148,7 @@ func TestErrorsTravelAsLines(t *testing.T) {
 func TestExpirationIsWholeSecondsInUTC(t *testing.T) {
 	c := session
 	c.Expiration = expires.Add(999 * time.Millisecond).In(time.FixedZone("", 3600))
-	line, err := EncodeResponse(Response{Credential: &c})
+	line, err := EncodeResponse(&Response{Credential: &c})
 	if err != nil || !strings.Contains(string(line), `"Expiration":"2026-01-02T15:04:05Z"`) {
 		t.Errorf("got %s, %v", line, err)
 	}
@@ -204,7 +205,7 @@ func TestDecodeResponseRefuses(t *testing.T) {
 		"an error as text":  `{"v":1,"error":"no"}`,
 	} {
 		resp, err := DecodeResponse([]byte(line))
-		if !fault.Is(err, fault.Unreachable) || !same(resp, Response{}) {
+		if !fault.Is(err, fault.Unreachable) || resp != nil {
 			t.Errorf("%s: got %+v, %v", name, resp, err)
 		}
 	}
@@ -223,7 +224,7 @@ func TestUnknownFieldsAreIgnored(t *testing.T) {
 }
 
 func TestLimit(t *testing.T) {
-	long := func(n int) Request { return Request{Verb: Get, Profile: strings.Repeat("x", n)} }
+	long := func(n int) *Request { return &Request{Verb: Get, Profile: strings.Repeat("x", n)} }
 	empty, err := EncodeRequest(long(1))
 	if err != nil {
 		t.Fatal(err)
@@ -239,7 +240,7 @@ func TestLimit(t *testing.T) {
 	if line, err := EncodeRequest(long(room + 1)); !errors.Is(err, ErrTooLong) {
 		t.Errorf("one byte more: %d bytes, %v", len(line), err)
 	}
-	if _, err := EncodeResponse(Response{Warnings: []string{strings.Repeat("x", MaxLine)}}); !errors.Is(err, ErrTooLong) {
+	if _, err := EncodeResponse(&Response{Warnings: []string{strings.Repeat("x", MaxLine)}}); !errors.Is(err, ErrTooLong) {
 		t.Errorf("a response over the limit: %v", err)
 	}
 }
@@ -333,7 +334,7 @@ func FuzzDecodeRequest(f *testing.F) {
 			}
 			return
 		}
-		line, err := EncodeRequest(*req)
+		line, err := EncodeRequest(req)
 		if err != nil {
 			return // too long after escaping
 		}
@@ -346,7 +347,7 @@ func FuzzDecodeRequest(f *testing.F) {
 func FuzzDecodeResponse(f *testing.F) {
 	for _, r := range []Response{{}, {Credential: &session}, {Err: fault.New(fault.Denied, "no")},
 		{Status: &Status{Sessions: []Session{{}}}}} {
-		line, err := EncodeResponse(r)
+		line, err := EncodeResponse(&r)
 		if err != nil {
 			f.Fatal(err)
 		}
@@ -356,7 +357,7 @@ func FuzzDecodeResponse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		resp, err := DecodeResponse(b)
 		if err != nil {
-			if !fault.Is(err, fault.Unreachable) || !same(resp, Response{}) {
+			if !fault.Is(err, fault.Unreachable) || resp != nil {
 				t.Fatalf("got %+v, %v", resp, err)
 			}
 			return
@@ -412,7 +413,7 @@ func TestPartsComeBack(t *testing.T) {
 	if n := fill(reflect.ValueOf(&req).Elem()); n < 2 {
 		t.Fatalf("only %d parts were found: the test proves nothing", n)
 	}
-	line, err := EncodeRequest(req)
+	line, err := EncodeRequest(&req)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -432,12 +433,75 @@ func TestPartsComeBack(t *testing.T) {
 		Expiration:      whole,
 	}
 	resp.Endpoint = &Endpoint{URL: "u", Token: secret.New("t")}
+	resp.Token = &Token{Token: secret.New("t")}
 	resp.SignIn = &SignIn{Endpoint: "e", Token: secret.New("t"), Expiration: whole}
-	if line, err = EncodeResponse(resp); err != nil {
+	if line, err = EncodeResponse(&resp); err != nil {
 		t.Fatal(err)
 	}
 	got, err := DecodeResponse(line)
-	if err != nil || !same(got, resp) {
+	if err != nil || !same(*got, resp) {
 		t.Errorf("got %+v, want %+v: %v", got, resp, err)
+	}
+}
+
+// TestObjectIsJSON checks that Object writes what encoding/json writes, for a request with each field alone, with all
+// fields, and with none.
+func TestObjectIsJSON(t *testing.T) {
+	var fields []reflect.Value
+	var list func(reflect.Value)
+	list = func(s reflect.Value) {
+		for i := range s.NumField() {
+			name := s.Type().Field(i).Tag.Get("json")
+			switch {
+			case s.Type().Field(i).Anonymous:
+				list(s.Field(i))
+			case name != "-" && name != "v" && name != "verb": // those are always there
+				fields = append(fields, s.Field(i))
+			}
+		}
+	}
+	j := new(requestJSON)
+	list(reflect.ValueOf(j).Elem())
+	fill := func(f reflect.Value) {
+		switch f.Kind() {
+		case reflect.String:
+			f.SetString("<é\"\\\n\xff>")
+		case reflect.Int, reflect.Int64:
+			f.SetInt(-1)
+		case reflect.Bool:
+			f.SetBool(true)
+		case reflect.Slice:
+			f.Set(reflect.ValueOf([]string{"a", "b"}))
+		default: // a part
+			if err := f.Addr().Interface().(json.Unmarshaler).UnmarshalJSON([]byte("{}")); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	check := func(what string) {
+		t.Helper()
+		got, err := Object(j)
+		want, werr := encode(j)
+		var a, b map[string]any
+		if err = errors.Join(err, werr, json.Unmarshal(got, &a), json.Unmarshal(want, &b)); err != nil || !same(a, b) {
+			t.Errorf("%s: %v\n%s%s", what, err, got, want)
+		}
+		if bytes.Count(got, []byte("\n")) != 1 || !bytes.HasSuffix(got, []byte("\n")) {
+			t.Errorf("%s: %q is not one line", what, got)
+		}
+	}
+	j.V, j.Verb = Version, Ping
+	check("no field")
+	for i, f := range fields {
+		fill(f)
+		check(fmt.Sprint("field ", i))
+		f.SetZero()
+	}
+	for _, f := range fields {
+		fill(f)
+	}
+	check("all fields")
+	if got, err := Object(new(requestJSON)); err != nil || string(got) != "{}\n" {
+		t.Errorf("nothing: %q, %v", got, err)
 	}
 }
