@@ -39,9 +39,11 @@ type Event struct {
 	Message     string     `json:"message,omitempty"` // the same in words
 	Reason      string     `json:"reason,omitempty"`
 	Endpoint    string     `json:"endpoint,omitempty"` // id of the endpoint, which is no secret
+	Door        string     `json:"door,omitempty"`     // name of the door
 	// STSEndpoint is where the calls went or would have gone, unless that is AWS's own endpoint of the region: one
 	// URL, or several with ", " between.
 	STSEndpoint string `json:"sts_endpoint,omitempty"`
+	Agent       string `json:"agent,omitempty"`  // the coding agent that asked, if one was recognized
 	Missed      int    `json:"missed,omitempty"` // of a gap: how many lines could not be written
 	// UID and PID are of the process that asked, from the kernel; for an endpoint, of the process that owns it.
 	UID int `json:"uid"`
@@ -62,6 +64,8 @@ const (
 	PrivateFile Delivery = "private_file"
 	Published   Delivery = "published"
 	Console     Delivery = "console"
+	Door        Delivery = "door"
+	Token       Delivery = "token"
 )
 
 // Rights says whether a session has all rights of its role, if its profile is read-only.
@@ -266,7 +270,7 @@ func (l *Log) encodeLocked(e Event) error {
 		out.Expires = e.Expires.UTC().Format(time.RFC3339)
 	}
 	for _, text := range []*string{&e.Profile, &e.Account, &e.Source, &e.Role, &e.SessionName, &e.KeyID, &e.Message,
-		&e.Reason, &e.Endpoint, &e.STSEndpoint} {
+		&e.Reason, &e.Endpoint, &e.Door, &e.STSEndpoint, &e.Agent} {
 		*text = fault.Line(*text)
 	}
 	e.Delivery = Delivery(fault.Line(string(e.Delivery)))

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 
+	"broker/internal/agent"
 	"broker/internal/fault"
 	"broker/internal/peer"
 )
@@ -38,8 +39,17 @@ type Caller struct {
 	Terminal   string    `json:"terminal,omitempty"`  // controlling terminal
 	Parents    []Process `json:"parents,omitempty"`   // the nearest first
 
-	once sync.Once
-	line []byte
+	agent string
+	once  sync.Once
+	line  []byte
+}
+
+// Agent returns the coding agent that is the process or one of its parents, or "".
+func (c *Caller) Agent() string {
+	if c == nil {
+		return ""
+	}
+	return c.agent
 }
 
 // CallerOf describes a process and its parents. It returns nil if the process has ended.
@@ -52,6 +62,7 @@ func CallerOf(p peer.Process) *Caller {
 	for i, d := range list {
 		is := Process{d.PID, d.Start, cmp.Or(d.Executable, d.Name), d.Arguments}
 		c.Directory = cmp.Or(c.Directory, d.Dir)
+		c.agent = cmp.Or(c.agent, agent.Of(d.Arguments), agent.Of(peer.Known(d.Arguments)))
 		if i == 0 {
 			c.Start, c.Executable, c.Arguments, c.Terminal = is.Start, is.Executable, is.Arguments, d.Terminal
 		} else {

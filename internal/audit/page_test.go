@@ -29,7 +29,7 @@ func TestFieldsAreDocumented(t *testing.T) {
 	if fields < 25 {
 		t.Errorf("only %d fields: the test proves nothing", fields)
 	}
-	for _, delivery := range []Delivery{Reply, Endpoint, PrivateFile, Published, Console} {
+	for _, delivery := range []Delivery{Reply, Endpoint, PrivateFile, Published, Console, Door, Token} {
 		if !strings.Contains(page, "`"+string(delivery)+"`") {
 			t.Errorf("the page does not have the delivery %s", delivery)
 		}

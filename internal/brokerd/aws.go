@@ -16,6 +16,7 @@ import (
 type awsCalls struct {
 	settings func() profiles.Settings
 	route    func() profiles.Route
+	offset   func() time.Duration // AWS's clock minus ours
 }
 
 // SignIn implements daemon.AWS.
@@ -83,6 +84,27 @@ func (q awsCalls) Role(
 	defer client.Close()
 	got, err := client.Role(ctx, keysOf(with), endpoint, arn)
 	return got.Longest, got.Tagged, err
+}
+
+// Token implements daemon.AWS.
+func (q awsCalls) Token(
+	ctx context.Context, with session.Credentials, endpoint profiles.Endpoint, terms wire.TokenTerms,
+) (wire.Token, error) {
+	client := exchange.New(exchange.Options{STSEndpoint: q.settings().STSEndpoint, Route: q.route, Offset: q.offset()})
+	defer client.Close()
+	var made exchange.ServiceToken
+	var err error
+	switch keys := keysOf(with); terms.Service {
+	case wire.TokenEKS:
+		made, err = client.EKSToken(ctx, keys, endpoint, terms.Cluster)
+	case wire.TokenRDS:
+		made, err = client.RDSToken(ctx, keys, endpoint, terms.Host, terms.User)
+	case wire.TokenCodeArtifact:
+		made, err = client.CodeArtifactToken(ctx, keys, endpoint.Global(), terms.Domain, terms.Account)
+	case wire.TokenECR:
+		made, err = client.ECRToken(ctx, keys, endpoint.Global())
+	}
+	return wire.Token(made), err
 }
 
 func keysOf(c session.Credentials) exchange.Keys {

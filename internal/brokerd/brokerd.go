@@ -7,10 +7,13 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"broker/internal/client"
+	"broker/internal/environ"
 	"broker/internal/fault"
 	"broker/internal/harden"
 	"broker/internal/paths"
@@ -26,13 +29,6 @@ brokerd is the daemon of Broker. credproc and broker start it by themselves.
   --replace     take over from the daemon that runs, if one does
   --background  return when it listens, and leave it running
   --version     print the version`
-
-// The arguments.
-const (
-	replaceFlag    = "--replace"
-	backgroundFlag = "--background"
-	readyOnStdout  = "--ready-on-stdout" // used by --background
-)
 
 // program is the program brokerd with its environment.
 type program struct {
@@ -73,7 +69,7 @@ func (p *program) run(args []string) error {
 		case "--version":
 			_, err := fmt.Fprintln(p.stdout, "brokerd", version.String())
 			return err
-		case replaceFlag, backgroundFlag, readyOnStdout:
+		case client.ReplaceRunning, client.Background, client.ReadyOnStdout:
 			asked[arg] = true
 		default:
 			return fault.New(fault.Usage, "brokerd does not know %q", arg).WithHint("brokerd --help")
@@ -87,8 +83,24 @@ func (p *program) run(args []string) error {
 	p.paths.Config, p.paths.Credentials = files.Config, files.Credentials
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	if asked[backgroundFlag] {
-		return p.background(ctx, asked[replaceFlag])
+	if asked[client.Background] {
+		return p.background(ctx, asked[client.ReplaceRunning])
 	}
-	return p.daemon(ctx, asked[readyOnStdout], asked[replaceFlag])
+	return p.daemon(ctx, asked[client.ReadyOnStdout], asked[client.ReplaceRunning])
+}
+
+// background starts the daemon as a separate process and returns once it listens. Then this process ends, so that the
+// daemon is not a child of the program that ran it.
+func (p *program) background(ctx context.Context, replace bool) error {
+	self, err := os.Executable()
+	if err != nil {
+		return fault.New(fault.Failed, "find this program: %w", err)
+	}
+	args, wait := []string{client.ReadyOnStdout}, 10*time.Second
+	if replace { // the old daemon drains first
+		args, wait = append(args, client.ReplaceRunning), 25*time.Second
+	}
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	return client.Launch(ctx, self, environ.Build(os.Environ(), p.paths, false), args...)
 }

@@ -49,9 +49,9 @@ func TestArguments(t *testing.T) {
 func TestStartedBy(t *testing.T) {
 	pid := strconv.Itoa(os.Getpid())
 	for _, test := range []struct {
-		activated, background bool
-		systemd, launchd      string
-		want                  string
+		activated, onDemand bool
+		systemd, launchd    string
+		want                string
 	}{
 		{true, false, pid, "", wire.ByActivity},
 		{false, true, pid, "", wire.OnDemand},
@@ -62,7 +62,7 @@ func TestStartedBy(t *testing.T) {
 	} {
 		t.Setenv("SYSTEMD_EXEC_PID", test.systemd)
 		t.Setenv("XPC_SERVICE_NAME", test.launchd)
-		if got := startedBy(test.activated, test.background); got != test.want {
+		if got := startedBy(test.activated, test.onDemand); got != test.want {
 			t.Errorf("%+v: %s", test, got)
 		}
 	}

@@ -7,10 +7,13 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"broker/internal/audit"
+	"broker/internal/client"
 	"broker/internal/daemon"
 	"broker/internal/environ"
 	"broker/internal/exchange"
@@ -33,7 +36,7 @@ import (
 )
 
 // daemon wires everything together and runs the daemon.
-func (p *program) daemon(ctx context.Context, background, replace bool) error {
+func (p *program) daemon(ctx context.Context, onDemand, replace bool) error {
 	// A program that traces the daemon could read everything that it will hold.
 	if err := harden.Untraced(); err != nil {
 		return fault.New(fault.Failed, "the daemon does not start: %w", err).WithHint("broker daemon")
@@ -45,7 +48,10 @@ func (p *program) daemon(ctx context.Context, background, replace bool) error {
 	}
 	// Do not keep a pipe or a lock of the program that started us open.
 	system.CloseInherited()
-	started := startedBy(activated != nil, background)
+	// The program that started us may have ended. A write to its pipe then fails, and does not end the daemon. Children
+	// get the default action, which an ignored signal would not leave them.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	started := startedBy(activated != nil, onDemand)
 	environ.Apply(environ.Build(os.Environ(), p.paths, started == wire.ByService || started == wire.ByActivity))
 	warnings, err := environ.CheckOwners()
 	if err != nil {
@@ -60,7 +66,7 @@ func (p *program) daemon(ctx context.Context, background, replace bool) error {
 	}
 	defer func() { _ = state.Close() }()
 	logs := p.stderr
-	if background {
+	if onDemand {
 		file, err := openLog(state, filepath.Base(p.paths.Log()))
 		switch {
 		case err == nil:
@@ -121,7 +127,7 @@ func (p *program) daemon(ctx context.Context, background, replace bool) error {
 		Broker:  broker,
 		Store:   store,
 		Keyring: fileKeyring{caller},
-		AWS:     awsCalls{settings, route},
+		AWS:     awsCalls{settings, route, sts.ServerOffset},
 		Audit:   trail,
 		Log:     log,
 		Version: version.String(),
@@ -131,6 +137,8 @@ func (p *program) daemon(ctx context.Context, background, replace bool) error {
 		Vault:   caller,
 
 		CommandsDir: p.paths.PrivateFiles(),
+		DoorsDir:    p.paths.Doors(),
+		Helper:      helperProgram,
 
 		LockFile:   lockfile.New(lock.File),
 		Places:     lock,
@@ -157,9 +165,8 @@ func (p *program) daemon(ctx context.Context, background, replace bool) error {
 	})
 	ready := func() {
 		log.Info("listening", "socket", p.paths.Socket, "pid", os.Getpid(), "version", version.String())
-		if background {
-			// The program that started us reads both to their end.
-			_, _ = io.WriteString(p.stdout, readyLine)
+		if onDemand {
+			_, _ = io.WriteString(p.stdout, client.ReadyLine)
 			detach()
 		}
 	}

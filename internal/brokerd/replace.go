@@ -31,11 +31,11 @@ type seat struct {
 
 // startedBy says who started this daemon. A service manager sets our own pid in a variable, or is our parent.
 // Other variables, which a shell may have set, do not count.
-func startedBy(activated, background bool) string {
+func startedBy(activated, onDemand bool) string {
 	switch {
 	case activated:
 		return wire.ByActivity
-	case background:
+	case onDemand:
 		return wire.OnDemand
 	case os.Getenv("SYSTEMD_EXEC_PID") == strconv.Itoa(os.Getpid()) ||
 		os.Getenv("XPC_SERVICE_NAME") == service.Label && os.Getppid() == 1:
@@ -86,7 +86,7 @@ const endTimeout = 8 * time.Second
 func (p *program) endOlder(ctx context.Context, pid int) (*socket.Listener, error) {
 	ctx, cancel := context.WithTimeout(ctx, endTimeout)
 	defer cancel()
-	release, err := client.Client{Paths: p.paths}.Hold(ctx)
+	release, err := (&client.Client{Paths: p.paths}).Hold(ctx)
 	if err != nil {
 		return nil, leftAsItIs("another start is in progress: %w", err)
 	}

@@ -25,6 +25,9 @@ func TestAuditRequired(t *testing.T) {
 		"console": func(t *testing.T, h *house) wire.Response {
 			return h.ask(t, wire.Request{Verb: wire.Console, Profile: "dev"})
 		},
+		"token": func(t *testing.T, h *house) wire.Response {
+			return h.ask(t, aToken("dev"))
+		},
 		"publish": func(t *testing.T, h *house) wire.Response {
 			return h.publishes(t, "dev", filepath.Join(filepath.Dir(h.path), "credentials"))
 		},
@@ -43,7 +46,7 @@ func TestAuditRequired(t *testing.T) {
 				case !refused && resp.Err != nil:
 					t.Errorf("refused: %v", resp.Err)
 				case refused && (resp.Err == nil || resp.Credential != nil || resp.Files != nil || resp.SignIn != nil ||
-					resp.Status != nil):
+					resp.Token != nil || resp.Status != nil):
 					t.Errorf("given: %+v", resp)
 				case refused && settings == "audit = required\n" && !strings.Contains(resp.Err.Message, "audit = required"):
 					t.Error(resp.Err)

@@ -139,7 +139,7 @@ func BenchmarkWarm(b *testing.B) {
 		for how, keep := range map[string]bool{"dial": false, "keep": true} {
 			b.Run(fmt.Sprintf("%d/%s", n, how), func(b *testing.B) {
 				h := many(b, b.TempDir(), n)
-				request, err := wire.EncodeRequest(wire.Request{Verb: wire.Get, Profile: fmt.Sprintf("p%d", n-1),
+				request, err := wire.EncodeRequest(&wire.Request{Verb: wire.Get, Profile: fmt.Sprintf("p%d", n-1),
 					AWSConfig: h.Files.Config, AWSCredentials: h.Files.Credentials, Client: "bench"})
 				if err != nil {
 					b.Fatal(err)
@@ -182,7 +182,7 @@ func BenchmarkWarm(b *testing.B) {
 func BenchmarkIdle(b *testing.B) {
 	h := many(b, b.TempDir(), 10)
 	request, err := wire.EncodeRequest(
-		wire.Request{
+		&wire.Request{
 			Verb:           wire.Get,
 			Profile:        "p0",
 			AWSConfig:      h.Files.Config,

@@ -32,6 +32,9 @@ type AWS interface {
 	// must be of the role's account.
 	Role(ctx context.Context, with session.Credentials, endpoint profiles.Endpoint, arn string) (
 		longest time.Duration, tagged bool, err error)
+	// Token makes a token for a service that takes no session. Its terms are valid, and endpoint has their region.
+	Token(ctx context.Context, with session.Credentials, endpoint profiles.Endpoint, terms wire.TokenTerms) (
+		wire.Token, error)
 }
 
 // signIn replies with a sign-in token. The session that the token is made from is not handed out.

@@ -79,7 +79,7 @@ func TestAssigned(t *testing.T) {
 	n, lines := 0, 1
 	for ; ; lines++ {
 		resp := l.read(t)
-		line, err := wire.EncodeResponse(resp)
+		line, err := wire.EncodeResponse(&resp)
 		if err != nil || resp.Err != nil || resp.Credential != nil || strings.Contains(string(line), accessToken) {
 			t.Fatalf("%+v, %v", resp, err)
 		}

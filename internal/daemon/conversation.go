@@ -114,7 +114,7 @@ func (c *conversation) ask(ctx context.Context, prompt wire.Prompt) (secret.Stri
 	lines := c.listen()
 	c.asked++
 	prompt.ID = c.asked
-	b, err := wire.EncodeResponse(wire.Response{Prompt: &prompt})
+	b, err := wire.EncodeResponse(&wire.Response{Prompt: &prompt})
 	if err != nil {
 		return secret.String{}, err
 	}
@@ -154,7 +154,7 @@ func (c *conversation) tell(line string) {
 		return
 	}
 	defer c.mu.Unlock()
-	if b, err := wire.EncodeResponse(wire.Response{Notice: fault.Line(line)}); err == nil {
+	if b, err := wire.EncodeResponse(&wire.Response{Notice: fault.Line(line)}); err == nil {
 		_ = c.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
 		_, _ = c.conn.Write(b)
 	}
@@ -191,8 +191,23 @@ type terminal struct {
 
 func newTerminal(c call) *terminal {
 	return &terminal{c, sync.OnceValues(func() (seat, who string) {
-		return strings.TrimPrefix(c.peer.Terminal(), "/dev/"), c.asker()
+		at := c.peer
+		if c.attends != nil {
+			at = c.attends.peer
+		}
+		return strings.TrimPrefix(at.Terminal(), "/dev/"), c.asker()
 	})}
+}
+
+// ask shows a prompt at the client's terminal, or at that of the attendant of its door.
+func (c call) ask(ctx context.Context, prompt wire.Prompt) (secret.String, error) {
+	if c.attends != nil {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		c.talk.Watch(ctx, cancel) // remove the prompt if nobody waits any more
+		return c.attends.ask(ctx, prompt)
+	}
+	return c.talk.ask(ctx, prompt)
 }
 
 // slips is how many answers may be malformed codes before Ask fails.
@@ -202,7 +217,7 @@ const slips = 3
 // answer that cannot be a code.
 func (t *terminal) Ask(ctx context.Context, q session.Prompt) (secret.String, error) {
 	for try := 1; ; try++ {
-		typed, err := t.talk.ask(ctx, wire.Prompt{Text: t.prompt(q).Text(), Reason: q.Reason})
+		typed, err := t.ask(ctx, wire.Prompt{Text: t.prompt(q).Text(), Reason: q.Reason})
 		if err != nil {
 			return secret.String{}, err
 		}
@@ -220,7 +235,7 @@ func (t *terminal) Ask(ctx context.Context, q session.Prompt) (secret.String, er
 // Offer implements session.Terminal. A person who types a code instead of Enter is not asked for it again.
 func (t *terminal) Offer(ctx context.Context, q session.Prompt, seat, who string) (secret.String, error) {
 	elsewhere := mfa.Prompt{Source: q.Source, Endpoint: q.Endpoint, Asker: who}
-	typed, err := t.talk.ask(ctx, wire.Prompt{Text: elsewhere.Elsewhere(seat), Offer: true})
+	typed, err := t.ask(ctx, wire.Prompt{Text: elsewhere.Elsewhere(seat), Offer: true})
 	if err != nil || typed.IsZero() {
 		return secret.String{}, err
 	}
@@ -237,7 +252,7 @@ func (t *terminal) Seat() (seat, who string) { return t.seat() }
 // window is the desktop of a client, as a place to prompt at.
 type window struct {
 	call
-	ask Window
+	show Window
 }
 
 // Ask implements session.Prompter.
@@ -245,7 +260,7 @@ func (w *window) Ask(ctx context.Context, q session.Prompt) (secret.String, erro
 	if w.talk.gone() { // another program has its terminal now, and nobody waits for the code
 		return secret.String{}, session.ErrGone
 	}
-	code, err := w.ask(ctx, w.prompt(q))
+	code, err := w.show(ctx, w.prompt(q))
 	switch {
 	case errors.Is(err, mfa.ErrNobody):
 		return code, session.ErrGone
@@ -269,6 +284,9 @@ func (w *window) Seat() (seat, who string) {
 
 // asker returns the program that needs the code: the tool that started credproc, or else the client itself.
 func (c call) asker() string {
+	if c.program != "" {
+		return c.program
+	}
 	program, _ := c.peer.Program()
 	if program == "credproc" {
 		if tool := c.peer.Tool(); tool != "" {

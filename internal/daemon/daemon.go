@@ -21,6 +21,7 @@ import (
 	"broker/internal/guard"
 	"broker/internal/lockfile"
 	"broker/internal/mfa"
+	"broker/internal/peer"
 	"broker/internal/profiles"
 	"broker/internal/record"
 	"broker/internal/rotate"
@@ -71,6 +72,9 @@ type Config struct {
 	Clock rotate.Clock
 
 	CommandsDir string // directory for the files of commands
+	DoorsDir    string // directory for the directories of doors
+	// Helper returns the absolute path of the installed credproc, for the files of doors.
+	Helper func() (string, error)
 
 	LockFile *lockfile.File       // not loaded yet
 	Places   lockfile.Places      // where the LockFile is; the LockFile adopts the file at Places.Moved
@@ -121,27 +125,23 @@ type Daemon struct {
 	rotator    *rotate.Rotator
 	locking    locking
 	notices    notices
-	successors chan net.Conn // connections of daemons that asked to take over
+	successors chan successor
 	accepted   atomic.Int64  // number of connections
 	patience   time.Duration // drainTimeout; longer in tests
+	writing    time.Duration // writeTimeout of an answer; longer in tests
 
-	mu    sync.Mutex
-	conns map[net.Conn]*visit
-	done  sync.WaitGroup
-}
+	stopping chan struct{} // closed when the daemon is told to end
+	doors    doorways
 
-// visit is the state of one connection.
-type visit struct {
-	busy  bool      // a request is running
-	asked bool      // it has sent a request
-	since time.Time // when it was accepted, or when busy changed
+	connections // of the daemon's own socket
 }
 
 // New returns a Daemon.
 func New(cfg Config) *Daemon {
-	d := &Daemon{Config: cfg, started: time.Now(), conns: make(map[net.Conn]*visit), guard: guard.New(nil),
-		successors: make(chan net.Conn, 1),
-		patience:   drainTimeout}
+	d := &Daemon{Config: cfg, started: time.Now(), guard: guard.New(nil), successors: make(chan successor, 1),
+		patience: drainTimeout, writing: writeTimeout, stopping: make(chan struct{}),
+		connections: connections{conns: map[net.Conn]*visit{}}}
+	d.doors.d = d
 	if d.Clock == nil {
 		d.Clock = realClock{}
 	}
@@ -164,7 +164,8 @@ func (d *Daemon) Run(ctx context.Context, ready func()) error {
 	}
 	d.grants = grant.New(grant.Config{Broker: d.Broker, Store: d.Store, Files: d.Files, Audit: d.Audit, Log: d.Log,
 		Guard:  d.guard,
-		Locked: d.locked, Socket: d.Socket, StateDir: d.StateDir, CommandsDir: d.CommandsDir})
+		Locked: d.locked, Socket: d.Socket, StateDir: d.StateDir, CommandsDir: d.CommandsDir, DoorsDir: d.DoorsDir,
+		Doorman: &d.doors, Helper: d.Helper, BootTime: d.BootTime})
 	defer func() { _ = listener.Close() }()
 	_ = d.Audit.Record(audit.Event{Event: "start", UID: os.Getuid(), PID: os.Getpid()})
 	defer func() { _ = d.Audit.Record(audit.Event{Event: "stop", UID: os.Getuid(), PID: os.Getpid()}) }()
@@ -192,25 +193,26 @@ func (d *Daemon) Run(ctx context.Context, ready func()) error {
 	for next == nil && ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
-		case conn := <-d.successors:
-			next = d.hold(conn, listener)
+		case s := <-d.successors:
+			next = d.hold(s, listener)
 		}
 	}
 	cancel(nil)
+	close(d.stopping)
 	listener.Stop()
 	first.Wait()
 	endpoints.Go(func() { d.grants.Stop(d.patience) })
-	d.drain()
+	d.drain(d.patience)
 	cut()
 	endpoints.Wait()
 	last.Wait()
 	select {
 	case second := <-d.successors:
-		_ = second.Close()
+		_ = second.conn.Close()
 	default:
 	}
 	if err := d.grants.End(next != nil); err != nil {
-		d.Log.Error("cannot remove all published sessions", "err", err)
+		d.Log.Error("cannot remove all sessions", "err", err)
 	}
 	if next != nil {
 		next.give(d, listener)
@@ -243,16 +245,19 @@ func (d *Daemon) accept(ctx, requests context.Context, listener *socket.Listener
 			continue
 		}
 		d.accepted.Add(1)
-		d.mu.Lock()
-		d.conns[conn] = &visit{since: time.Now()}
-		d.mu.Unlock()
+		d.add(conn, nil)
 		d.done.Go(func() {
 			defer d.forget(conn)
-			caller := grant.CallerOf(who)
-			caller.Conn, _ = conn.(syscall.Conn)
-			d.serve(requests, conn, caller)
+			d.serve(requests, &d.connections, conn, callerOf(conn, who), nil)
 		})
 	}
+}
+
+// callerOf returns the Caller at the other end of a connection.
+func callerOf(conn net.Conn, who peer.Peer) grant.Caller {
+	caller := grant.CallerOf(who)
+	caller.Conn, _ = conn.(syscall.Conn)
+	return caller
 }
 
 // watch polls once a second for changes that arrive without an event: a removed socket, idle connections, changed
@@ -275,6 +280,7 @@ func (d *Daemon) watch(ctx context.Context, listener *socket.Listener, cancel co
 			d.Log.Error("the socket is gone and cannot be bound again", "err", err)
 		}
 		d.closeIdle(idleTimeout, idleTimeout)
+		d.doors.closeIdle()
 		d.followSettings(ctx)
 		d.lockIfUnused()
 		d.lockAsOthers()
@@ -284,8 +290,10 @@ func (d *Daemon) watch(ctx context.Context, listener *socket.Listener, cancel co
 	}
 }
 
-// serve answers the requests of one connection.
-func (d *Daemon) serve(ctx context.Context, conn net.Conn, peer grant.Caller) {
+// serve answers the requests of one connection. The door is the one over which the client came; nil for none.
+func (d *Daemon) serve(
+	ctx context.Context, of *connections, conn net.Conn, peer grant.Caller, door *doorway,
+) {
 	defer func() {
 		// A panic fails this client only. The value is not logged, because it may contain a secret.
 		if r := recover(); r != nil {
@@ -301,19 +309,23 @@ func (d *Daemon) serve(ctx context.Context, conn net.Conn, peer grant.Caller) {
 			d.reply(conn, wire.Response{Err: fault.New(fault.Usage, "the request is longer than 64 KiB")})
 			return
 		}
-		if err != nil && !isFault(err) || !d.mark(conn, true) {
+		if err != nil && !isFault(err) || !of.mark(conn, true) {
 			return
 		}
-		if err == nil {
-			err = d.answer(ctx, call{req, peer, c, send})
+		malformed := err != nil
+		switch {
+		case malformed && door != nil:
+			err = grant.ForDoor(err)
+		case !malformed:
+			err = d.answer(ctx, call{req: req, peer: peer, talk: c, reply: send, door: door})
 		}
 		switch {
 		case errors.Is(err, errLeft), errors.Is(err, errGone), c.gone():
 			return
-		case err != nil && !d.reply(conn, d.failure(err)):
+		case err != nil && !d.reply(conn, d.failure(err, req, door)):
 			return
 		}
-		if !d.mark(conn, false) {
+		if malformed && door != nil || !of.mark(conn, false) {
 			return
 		}
 	}
@@ -343,7 +355,7 @@ func (d *Daemon) send(conn net.Conn, resp wire.Response) error {
 			more = false
 		}
 		part.Version = d.Version
-		line, err := wire.EncodeResponse(part)
+		line, err := wire.EncodeResponse(&part)
 		if err != nil {
 			return fault.New(fault.Internal, "cannot send the answer: %w", err)
 		}
@@ -353,7 +365,7 @@ func (d *Daemon) send(conn net.Conn, resp wire.Response) error {
 			lines = append(lines, line...)
 		}
 	}
-	_ = conn.SetWriteDeadline(time.Now().Add(writeTimeout))
+	_ = conn.SetWriteDeadline(time.Now().Add(d.writing))
 	if _, err := conn.Write(lines); err != nil {
 		return errGone
 	}

@@ -21,7 +21,7 @@ func playLender(socket string) int {
 	if err != nil {
 		return 1
 	}
-	b, _ := wire.EncodeRequest(wire.Request{Verb: wire.Ping})
+	b, _ := wire.EncodeRequest(&wire.Request{Verb: wire.Ping})
 	if _, err := conn.Write(b); err != nil {
 		return 1
 	}

@@ -168,6 +168,19 @@ func (a *aws) Role(context.Context, session.Credentials, profiles.Endpoint, stri
 	return time.Hour, true, nil
 }
 
+// Token implements AWS. It says what it was asked for.
+func (a *aws) Token(_ context.Context, with session.Credentials, e profiles.Endpoint, terms wire.TokenTerms) (
+	wire.Token, error,
+) {
+	if with.SessionToken.Reveal() != sessionToken {
+		return wire.Token{}, fault.New(fault.Denied, "no session")
+	}
+	return wire.Token{Token: secret.New(fmt.Sprintf("%s in %s %+v", serviceToken, e.Region, terms)), User: "AWS",
+		Expires: time.Now().Add(12 * time.Hour)}, nil
+}
+
+const serviceToken = "the-token-of-a-service"
+
 // keyring accepts one passphrase.
 type keyring struct{ forgotten atomic.Int32 }
 
@@ -301,6 +314,8 @@ func build(t testing.TB, dir, registry string) *house {
 
 		StateDir:    dir,
 		CommandsDir: filepath.Join(dir, "run", "overlays"),
+		DoorsDir:    filepath.Join(dir, "run", "doors"),
+		Helper:      func() (string, error) { return filepath.Join(dir, "credproc"), nil },
 		LockFile:    lockfile.New(filepath.Join(dir, "lock.json")),
 	})
 	h.patience = patience / 2 // a busy machine must not cut requests off
@@ -360,7 +375,7 @@ func connect(t testing.TB, path string) line {
 
 func (l line) send(t testing.TB, req wire.Request) {
 	t.Helper()
-	b, err := wire.EncodeRequest(req)
+	b, err := wire.EncodeRequest(&req)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -379,7 +394,7 @@ func (l line) read(t testing.TB) wire.Response {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return resp
+	return *resp
 }
 
 // ended returns nil if the daemon closed the connection without sending anything.

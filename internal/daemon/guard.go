@@ -1,11 +1,13 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"strings"
 	"time"
 
+	"broker/internal/agent"
 	"broker/internal/fault"
 	"broker/internal/grant"
 	"broker/internal/guard"
@@ -23,6 +25,9 @@ type person struct {
 
 // Confirm implements guard.Person. It tries the places of mfa_prompt in their order.
 func (p person) Confirm(ctx context.Context, prompt guard.Prompt) (guard.Choice, error) {
+	if p.door != nil && p.door.isQuiet() { // a person said no while this request waited for its turn
+		return guard.No, guard.ErrNobody
+	}
 	set, err := p.d.Store.Load(p.d.Files)
 	if err != nil {
 		return guard.No, err
@@ -34,12 +39,19 @@ func (p person) Confirm(ctx context.Context, prompt guard.Prompt) (guard.Choice,
 	for _, place := range settings.MFAPrompt {
 		choice, err := guard.No, guard.ErrNobody
 		switch {
-		case place == "tty" && p.req.CanAsk:
+		case place == "tty" && !prompt.Agent && (p.req.CanAsk || p.attends != nil):
 			choice, err = p.atTerminal(ctx, prompt)
 		case place == "gui" && p.d.Confirm != nil && !p.talk.gone():
 			choice, err = p.inWindow(ctx, prompt)
 		}
 		if !errors.Is(err, guard.ErrNobody) {
+			switch {
+			case p.door == nil || choice != guard.No:
+			case err == nil || errors.Is(err, guard.ErrInterrupted):
+				p.door.hush(doorQuiet)
+			default:
+				p.door.hush(doorLull)
+			}
 			return choice, err
 		}
 	}
@@ -47,7 +59,7 @@ func (p person) Confirm(ctx context.Context, prompt guard.Prompt) (guard.Choice,
 }
 
 func (p person) atTerminal(ctx context.Context, prompt guard.Prompt) (guard.Choice, error) {
-	typed, err := p.talk.ask(ctx, wire.Prompt{Lines: prompt.Lines(), Text: prompt.Text(), Choice: true})
+	typed, err := p.ask(ctx, wire.Prompt{Lines: prompt.Lines(), Text: prompt.Text(), Choice: true})
 	switch {
 	case errors.Is(err, session.ErrCancelled):
 		return guard.No, guard.ErrInterrupted
@@ -62,7 +74,7 @@ func (p person) atTerminal(ctx context.Context, prompt guard.Prompt) (guard.Choi
 // inWindow asks for a yes or a no. A yes is for this once: a window belongs to no terminal.
 func (p person) inWindow(ctx context.Context, prompt guard.Prompt) (guard.Choice, error) {
 	shown := mfa.Confirmation{Lines: prompt.Lines()}
-	if p.req.CanAsk {
+	if p.req.CanAsk && !prompt.Agent { // a window program may use the terminal
 		shown.TTY = p.peer.Terminal()
 	}
 	if p.req.Desktop != "" {
@@ -83,18 +95,16 @@ func (p person) inWindow(ctx context.Context, prompt guard.Prompt) (guard.Choice
 	}
 }
 
-const (
-	// minElevated and maxAllowed limit how long an allowance lasts. AWS gives no session for less than 15 minutes.
-	minElevated = 15 * time.Minute
-	maxAllowed  = 12 * time.Hour
-	// maxReason is the longest reason in bytes.
-	maxReason = 200
-)
+// maxReason is the longest reason in bytes.
+const maxReason = 200
 
 // allow adds an allowance for the terminal or the process tree of the client, or for the whole machine.
 func (d *Daemon) allow(_ context.Context, c call) error {
 	a := guard.Allowance{Elevated: c.req.Elevate, Until: time.Now().Add(c.req.For), Reason: c.req.Reason}
-	err := checkAllow(c.req)
+	err := d.refuseAgent(c)
+	if err == nil {
+		err = checkAllow(c.req)
+	}
 	if err == nil && d.Broker.Locked() {
 		err = grant.LockedFault()
 	}
@@ -129,6 +139,21 @@ func (d *Daemon) allow(_ context.Context, c call) error {
 	}}})
 }
 
+// refuseAgent returns an error if a coding agent asks for an allowance.
+func (d *Daemon) refuseAgent(c call) error {
+	who := cmp.Or(agent.Named(c.req.Agent), d.guard.AgentAbove(c.peer.PID))
+	if who == "" {
+		return nil
+	}
+	what := "allow"
+	if c.req.Elevate {
+		what = "elevate"
+	}
+	return fault.New(fault.NotConfirmed, "a coding agent cannot %s %s, and this command runs under %s; ask the person "+
+		"to type the command in another terminal", what, fault.Line(c.req.Profile), who).
+		WithHint("broker %s %s --for 15m --reason WHY --everywhere", what, c.req.Profile)
+}
+
 // checkAllow checks the reason and the time of a request.
 func checkAllow(req *wire.Request) error {
 	switch {
@@ -136,9 +161,10 @@ func checkAllow(req *wire.Request) error {
 		return fault.New(fault.Usage, "the reason is empty")
 	case len(req.Reason) > maxReason:
 		return fault.New(fault.Usage, "the reason is longer than %d bytes", maxReason)
-	case req.For <= 0 || req.For > maxAllowed:
-		return fault.New(fault.Usage, "--for takes at most %s, and not zero", profiles.FormatDuration(maxAllowed))
-	case req.Elevate && req.For < minElevated:
+	case req.For <= 0 || req.For > wire.MaxAllowFor:
+		return fault.New(fault.Usage, "--for must be longer than 0 and at most %s",
+			profiles.FormatDuration(wire.MaxAllowFor))
+	case req.Elevate && req.For < wire.MinRole:
 		return fault.New(fault.Usage, "AWS gives no session for less than 15 minutes; use --for 15m or longer")
 	}
 	return nil
@@ -163,7 +189,7 @@ func (d *Daemon) fillAllowance(c call, a *guard.Allowance) error {
 	case c.req.Elevate && !last.ReadOnly:
 		return fault.New(fault.Usage, "%s is not read-only: it has its full role already", chain.Profile).
 			WithHint("broker profiles show %s", chain.Profile)
-	case !c.req.Elevate && chain.Guard.IsZero() && chain.Directories == nil:
+	case !c.req.Elevate && !chain.Guard.Asks() && chain.Directories == nil:
 		return fault.New(fault.Usage, "%s has no guard: nothing has to be allowed", chain.Profile).
 			WithHint("broker explain %s", chain.Profile)
 	}

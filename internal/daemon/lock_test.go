@@ -30,7 +30,7 @@ import (
 func refused(t *testing.T, what string, r wire.Response) {
 	t.Helper()
 	if !refusedAs(r, fault.Locked) || r.Credential != nil || r.Endpoint != nil || r.Files != nil || r.SignIn != nil ||
-		r.Accounts != nil || r.Assigned != nil ||
+		r.Accounts != nil || r.Assigned != nil || r.Token != nil ||
 		r.Status != nil {
 		t.Errorf("%s: %+v", what, r)
 	}
@@ -47,6 +47,7 @@ var giving = []wire.Request{
 	{Verb: wire.Publish, Profile: "dev"},
 	{Verb: wire.Login, Profile: "dev"},
 	{Verb: wire.Console, Profile: "dev"},
+	aToken("dev"),
 	{Verb: wire.Accounts, Profile: "dev"},
 	{Verb: wire.Assigned, Profile: "my-sso"},
 }
@@ -384,12 +385,17 @@ func TestLockWaitsForWhatLeaves(t *testing.T) {
 
 // TestNothingLeavesOnceLocked: fifty clients ask in a loop, with each verb. After a lock was answered, no request
 // gets anything.
-func TestNothingLeavesOnceLocked(t *testing.T) {
+func TestNothingLeavesOnceLocked(t *testing.T) { lockWhileServing(t, 1) }
+
+func TestNothingLeavesOnceLockedLong(t *testing.T) { lockWhileServing(t, 5) }
+
+func lockWhileServing(t *testing.T, rounds int) {
+	t.Helper()
 	h := start(t)
 	handing := handing()
 	e := h.lend(t, wire.Request{Profile: "dev"})
 	host, _ := home(e)
-	for range 5 {
+	for range rounds {
 		var locked, stop atomic.Bool
 		var given, refusals atomic.Int64
 		var wg sync.WaitGroup
@@ -403,7 +409,7 @@ func TestNothingLeavesOnceLocked(t *testing.T) {
 					} else {
 						r := h.ask(t, handing[i%len(handing)])
 						got = r.Credential != nil || r.Endpoint != nil || r.Files != nil || r.SignIn != nil ||
-							r.Accounts != nil || r.Assigned != nil
+							r.Accounts != nil || r.Assigned != nil || r.Token != nil
 					}
 					if got && after {
 						t.Error("got something that was asked for once it was locked")

@@ -6,7 +6,9 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -21,7 +23,10 @@ import (
 // logins are logins whose answers are known beforehand.
 type logins struct {
 	began   []string // the redirects
-	ended   []string // the sources
+	mu      sync.Mutex
+	ended   []string // the sources; several may end at once
+	kept    []string // the names of LoginNames
+	locked  error    // of LoginNames
 	answers []error  // of FinishLogin
 }
 
@@ -43,9 +48,13 @@ func (l *logins) FinishLogin(
 }
 
 func (l *logins) EndLogin(_ context.Context, s profiles.Source) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.ended = append(l.ended, s.Name+" "+s.StartURL)
 	return nil
 }
+
+func (l *logins) LoginNames(context.Context, string) ([]string, error) { return l.kept, l.locked }
 
 // TestLogoutOfOtherFiles: a login that only the AWS file of a request knows is ended, also by a daemon that has
 // not used it.
@@ -78,6 +87,34 @@ func TestLogoutOfOtherFiles(t *testing.T) {
 		if got := strings.Join(pages.ended, ", "); got != "my-sso https://my.awsapps.com/start" {
 			t.Errorf("logout of %q ended %q", name, got)
 		}
+	}
+}
+
+// TestLogoutOfLostLogins: the names of logins that no file names may be those of another program, so they are escaped.
+// Each has a line in the audit log. If the keyring is locked, nobody is told that it keeps nothing.
+func TestLogoutOfLostLogins(t *testing.T) {
+	dir := t.TempDir()
+	h := build(t, dir, registry)
+	path := filepath.Join(dir, "audit.log")
+	log := audit.New(path, func(err error) { t.Error(err) })
+	t.Cleanup(func() { _ = log.Close() })
+	h.Audit = log
+	pages := &logins{kept: []string{"old\x1b[2J\nbroker: x"}}
+	h.Broker = newBroker(t, h, pages)
+	h.run(t)
+	resp := h.ask(t, wire.Request{Verb: wire.Logout})
+	want := []string{`ended the login of old\x1b[2J broker: x, which your files do not name`}
+	if resp.Err != nil || resp.Count != 1 || !slices.Equal(resp.Warnings, want) {
+		t.Errorf("%+v", resp)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil || strings.Count(string(text), `"event":"logout"`) != 2 || !strings.Contains(string(text), `"source":"old`) {
+		t.Errorf("%v: %s", err, text)
+	}
+	pages.kept, pages.locked = nil, fault.New(fault.KeyringLocked, "locked")
+	resp = h.ask(t, wire.Request{Verb: wire.Logout})
+	if resp.Err != nil || len(resp.Warnings) != 1 || !strings.Contains(resp.Warnings[0], "the keyring is locked") {
+		t.Errorf("%+v", resp)
 	}
 }
 
@@ -132,10 +169,8 @@ sso_region = eu-west-1
 	if resp = h.ask(t, wire.Request{Verb: wire.BeginLogin, Profile: "security"}); !refusedAs(resp, fault.Usage) {
 		t.Errorf("a page for an IAM user: %+v", resp)
 	}
-	for _, profile := range []string{"my-sso"} {
-		if resp = h.ask(t, wire.Request{Verb: wire.Get, Profile: profile}); resp.Err == nil || resp.Credential != nil {
-			t.Errorf("the token was handed out: %+v", resp)
-		}
+	if resp = h.ask(t, wire.Request{Verb: wire.Get, Profile: "my-sso"}); resp.Err == nil || resp.Credential != nil {
+		t.Errorf("the token was handed out: %+v", resp)
 	}
 	h.ask(t, wire.Request{Verb: wire.Lock})
 	refused(t, "a page while locked", h.ask(t, begin))

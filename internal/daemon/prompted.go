@@ -61,10 +61,16 @@ func (d *Daemon) recordPrompt(c call, where session.Prompter, q session.Prompt, 
 	case err == nil:
 	case errors.Is(err, session.ErrCancelled):
 		reason = reasonDeclined
+		if c.door != nil {
+			c.door.hush(doorQuiet)
+		}
 	case errors.Is(err, session.ErrGone):
 		reason = reasonGone
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		reason = reasonClosed
+		if c.door != nil {
+			c.door.hush(doorLull)
+		}
 	default:
 		reason = reasonInvalid
 	}

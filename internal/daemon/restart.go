@@ -11,6 +11,7 @@ import (
 
 	"broker/internal/dial"
 	"broker/internal/fault"
+	"broker/internal/grant"
 	"broker/internal/paths"
 	"broker/internal/session"
 	"broker/internal/socket"
@@ -33,8 +34,8 @@ var ErrNotAsked = errors.New("the running daemon is too old to hand over its soc
 // Replaced is the result of Replace.
 type Replaced struct {
 	wire.Replaced
-	Listener  *socket.Listener
-	listeners map[int]net.Listener // by port
+	Listener *socket.Listener
+	sockets  grant.Sockets
 }
 
 // handover starts to end this daemon, so that the calling daemon can replace it.
@@ -72,7 +73,7 @@ func (d *Daemon) invite(c call) error {
 		return fault.New(fault.Failed, "hand over the socket: %w", err)
 	}
 	select {
-	case d.successors <- conn:
+	case d.successors <- successor{conn, c.req.TakesDoors}:
 		return nil
 	default:
 		_ = conn.Close()
@@ -80,22 +81,36 @@ func (d *Daemon) invite(c call) error {
 	}
 }
 
+// successor is a daemon that asked to take over.
+type successor struct {
+	conn       net.Conn
+	takesDoors bool
+}
+
 // offer is what Run hands over at the end.
 type offer struct {
 	conn  *net.UnixConn
 	ports []int
-	files []*os.File // the sockets of ports
+	doors []string
+	files []*os.File // the sockets of ports, and then those of doors
 }
 
 // hold keeps the sockets for the next daemon. After that, this daemon must end. If hold fails, it returns nil and
 // this daemon goes on.
-func (d *Daemon) hold(conn net.Conn, listener *socket.Listener) *offer {
+func (d *Daemon) hold(s successor, listener *socket.Listener) *offer {
+	conn := s.conn
 	unix, ok := conn.(*net.UnixConn)
 	if !ok || gone(unix) {
 		_ = conn.Close()
 		return nil
 	}
 	ports, files, err := d.grants.Sockets(dial.MaxFiles - 2)
+	var doors []string
+	if err == nil && s.takesDoors {
+		var more []*os.File
+		doors, more, err = d.grants.DoorSockets(dial.MaxFiles - 2 - len(files))
+		files = append(files, more...)
+	}
 	if err == nil {
 		err = listener.Hold()
 	}
@@ -109,7 +124,7 @@ func (d *Daemon) hold(conn net.Conn, listener *socket.Listener) *offer {
 		_ = conn.Close()
 		return nil
 	}
-	return &offer{unix, ports, files}
+	return &offer{unix, ports, doors, files}
 }
 
 // give sends everything to the next daemon. It runs when this daemon has stopped all work. If it fails, the
@@ -123,8 +138,8 @@ func (o *offer) give(d *Daemon, listener *socket.Listener) {
 			_ = f.Close()
 		}
 	}()
-	line, err := wire.EncodeResponse(wire.Response{Version: d.Version,
-		Replaced: &wire.Replaced{Ports: o.ports, Locked: d.Broker.Locked()}})
+	line, err := wire.EncodeResponse(&wire.Response{Version: d.Version,
+		Replaced: &wire.Replaced{Ports: o.ports, Doors: o.doors, Locked: d.Broker.Locked()}})
 	if err == nil {
 		_ = o.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
 		err = writeFiles(o.conn, line, files)
@@ -157,9 +172,9 @@ func Replace(ctx context.Context, p paths.Paths, version string) (left *Replaced
 			"the running daemon (pid %d) does not hand over its socket and goes on: %w", peer.PID, err).
 			WithHint("broker status")
 	}
-	_ = conn.SetTimeout(replaceTimeout)
-	line, err := wire.EncodeRequest(wire.Request{Verb: wire.Replace, Client: version, Registry: p.Registry,
-		State: p.State, Keyring: p.Keyring, Home: paths.Home()})
+	conn.SetDeadline(time.Now().Add(replaceTimeout))
+	line, err := wire.EncodeRequest(&wire.Request{Verb: wire.Replace, Client: version, Registry: p.Registry,
+		State: p.State, Keyring: p.Keyring, Home: paths.Home(), TakesDoors: true})
 	if err != nil {
 		return nil, peer.PID, err
 	}
@@ -190,17 +205,22 @@ func Replace(ctx context.Context, p paths.Paths, version string) (left *Replaced
 	case resp.Err != nil:
 		closeAll()
 		return nil, peer.PID, resp.Err
-	case resp.Replaced == nil, len(files) != 2+len(resp.Replaced.Ports):
+	case resp.Replaced == nil, len(files) != 2+len(resp.Replaced.Ports)+len(resp.Replaced.Doors):
 		closeAll()
 		return nil, peer.PID, fault.New(fault.Failed, "the running daemon handed over only a part of its sockets")
 	}
-	left = &Replaced{Replaced: *resp.Replaced, listeners: map[int]net.Listener{}}
+	left = &Replaced{Replaced: *resp.Replaced,
+		sockets: grant.Sockets{Ports: map[int]net.Listener{}, Doors: map[string]*net.UnixListener{}}}
 	for i, f := range files[2:] {
-		// If this is not a usable socket, the port is bound again, as after a crash.
-		if l, err := net.FileListener(f); err == nil {
-			left.listeners[left.Ports[i]] = l
-		}
+		// If this is not a usable socket, it is bound again, as after a crash.
+		l, err := net.FileListener(f)
 		_ = f.Close()
+		if unix, ok := l.(*net.UnixListener); ok && i >= len(left.Ports) {
+			unix.SetUnlinkOnClose(false)
+			left.sockets.Doors[left.Doors[i-len(left.Ports)]] = unix
+		} else if err == nil && i < len(left.Ports) {
+			left.sockets.Ports[left.Ports[i]] = l
+		}
 	}
 	if left.Listener, err = socket.Inherit(p.Socket, files[0], files[1]); err != nil {
 		return nil, peer.PID, err
@@ -228,11 +248,11 @@ func readLine(conn *dial.Conn) (line []byte, files []*os.File, err error) {
 	return nil, files, wire.ErrTooLong
 }
 
-// inherit adopts the state of the previous daemon, before any request is answered. It returns the sockets of
-// endpoints by port.
-func (d *Daemon) inherit() map[int]net.Listener {
+// inherit adopts the state of the previous daemon, before any request is answered. It returns the sockets
+// of endpoints and doors.
+func (d *Daemon) inherit() grant.Sockets {
 	if d.Replaced == nil {
-		return nil
+		return grant.Sockets{}
 	}
 	if d.Replaced.Locked {
 		d.Broker.Lock()
@@ -241,5 +261,5 @@ func (d *Daemon) inherit() map[int]net.Listener {
 			d.Log.Error("cannot save the lock of the previous daemon", "err", err)
 		}
 	}
-	return d.Replaced.listeners
+	return d.Replaced.sockets
 }

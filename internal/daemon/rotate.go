@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"strings"
 	"time"
@@ -48,8 +47,9 @@ func (d *Daemon) rotate(ctx context.Context, c call) error {
 		return err
 	}
 	seconds := int64(c.req.Rotation.Grace)
-	if seconds < 0 || seconds > int64(math.MaxInt64/time.Second) {
-		return fault.New(fault.Usage, "the grace period of %d seconds is not valid", seconds).WithHint("broker rotate --help")
+	if seconds < 0 || seconds > int64(wire.MaxGrace/time.Second) {
+		return fault.New(fault.Usage, "the grace period is at most %s", profiles.FormatDuration(wire.MaxGrace)).
+			WithHint("broker rotate --help")
 	}
 	grace := time.Duration(seconds) * time.Second
 	var lines []string

@@ -37,11 +37,11 @@ func TestUseRefusesThirdKey(t *testing.T) {
 	}
 }
 
-// TestGraceOutOfRange: a period that no client of ours sends neither spoils the record nor ends at once.
+// TestGraceOutOfRange: a period that is not allowed neither spoils the record nor ends at once.
 func TestGraceOutOfRange(t *testing.T) {
 	h := build(t, t.TempDir(), "[source security]\naccess_key_id = AKIAOLDKEYEXAMPLE222\n")
 	h.Daemon.Vault = struct{ rotate.Vault }{} // panics if it is called
-	for _, seconds := range []int{-1, math.MinInt, math.MaxInt} {
+	for _, seconds := range []int{-1, math.MinInt, math.MaxInt, int(wire.MaxGrace/time.Second) + 1} {
 		for _, step := range []string{wire.RotateStart, wire.RotateGrace, wire.RotatePlan} {
 			req := &wire.Request{Verb: wire.Rotate, Profile: "security", Rotation: &wire.Rotation{Step: step, Grace: seconds}}
 			if err := h.Daemon.rotate(t.Context(), call{req: req}); !fault.Is(err, fault.Usage) {

@@ -10,6 +10,7 @@ import (
 
 	"broker/internal/fault"
 	"broker/internal/grant"
+	"broker/internal/session"
 	"broker/internal/wire"
 )
 
@@ -72,38 +73,52 @@ func (d *Daemon) state(_ context.Context, c call) error {
 	if err := d.Audit.Failing(); err != nil {
 		status.Warnings = append(status.Warnings, fault.Line(err.Error()))
 	}
-	published, commands := d.grants.Published(), d.grants.Commands()
+	doors := d.grants.Doors()
+	for i := range doors {
+		if status.Locked { // before every other reason: none of them can be changed until then
+			doors[i].Error = "Broker is locked"
+		}
+	}
 	size := 0
-	status.Published = fitting(published, &size, pageOfSessions/4)
-	if more := len(published) - len(status.Published); more > 0 {
-		status.Warnings = append(status.Warnings, fmt.Sprintf("%d more profiles are kept published", more))
-	}
-	status.Commands = fitting(commands, &size, pageOfSessions*3/4)
-	if more := len(commands) - len(status.Commands); more > 0 {
-		status.Warnings = append(status.Warnings, fmt.Sprintf("%d more commands have files or an endpoint", more))
-	}
+	status.Published = shown(status, d.grants.Published(), &size, pageOfSessions/4, "profiles are kept published")
+	status.Commands = shown(status, d.grants.Commands(), &size, pageOfSessions/2, "commands have files or an endpoint")
+	status.Doors = shown(status, doors, &size, pageOfSessions*3/4, "doors are open")
 	sessions := []wire.Session{}
 	for _, h := range held[min(max(c.req.Offset, 0), len(held)):] {
-		s := wire.Session{ID: h.Key.String(), Source: h.Source, Role: h.Role, ReadOnly: h.ReadOnly,
-			Device: h.Device, Profile: h.Profile,
-			AccessKeyID: h.AccessKeyID, LastUse: h.LastUse, Endpoint: fault.Line(h.Endpoint),
-			Kind: string(h.Kind), Login: h.Login}
-		if !h.Expires.IsZero() {
-			s.Expires = &h.Expires
-		}
-		if !h.LoginEnds.IsZero() {
-			s.LoginEnds = &h.LoginEnds
-		}
-		if !h.Renews.IsZero() {
-			s.Renews = &h.Renews
-		}
-		if h.Err != nil {
-			s.Error = fault.Line(h.Err.Error())
-		}
-		sessions = append(sessions, s)
+		sessions = append(sessions, sessionOf(h))
 	}
 	status.Sessions = fitting(sessions, &size, pageOfSessions)
 	return c.reply(wire.Response{Status: status, Challenge: (*wire.Stretch)(d.LockFile.Challenge())})
+}
+
+// sessionOf returns what clients get to know about a session.
+func sessionOf(h session.Held) wire.Session {
+	s := wire.Session{ID: h.Key.String(), Source: h.Source, Role: h.Role, ReadOnly: h.ReadOnly,
+		Device: h.Device, Profile: h.Profile,
+		AccessKeyID: h.AccessKeyID, LastUse: h.LastUse, Endpoint: fault.Line(h.Endpoint),
+		Kind: string(h.Kind), Login: h.Login}
+	if !h.Expires.IsZero() {
+		s.Expires = &h.Expires
+	}
+	if !h.LoginEnds.IsZero() {
+		s.LoginEnds = &h.LoginEnds
+	}
+	if !h.Renews.IsZero() {
+		s.Renews = &h.Renews
+	}
+	if h.Err != nil {
+		s.Error = fault.Line(h.Err.Error())
+	}
+	return s
+}
+
+// shown is fitting with a warning that says how many of the list were left out, and what these are.
+func shown[T any](status *wire.Status, list []T, size *int, most int, are string) []T {
+	fit := fitting(list, size, most)
+	if more := len(list) - len(fit); more > 0 {
+		status.Warnings = append(status.Warnings, fmt.Sprintf("%d more %s", more, are))
+	}
+	return fit
 }
 
 // fitting returns the longest prefix of a list that fits: size, in bytes of JSON, must not exceed most. It adds

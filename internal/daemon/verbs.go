@@ -3,9 +3,10 @@ package daemon
 import (
 	"context"
 	"errors"
-	"os"
+	"fmt"
 	"strings"
 
+	"broker/internal/agent"
 	"broker/internal/audit"
 	"broker/internal/fault"
 	"broker/internal/grant"
@@ -34,12 +35,17 @@ var verbs = map[string]verb{
 	wire.Publish:      {here, verbOf((*grant.Keeper).Publish)},
 	wire.Unpublish:    {here, (*Daemon).unpublish},
 
-	wire.Console:  {here, (*Daemon).signIn},
-	wire.Accounts: {here, (*Daemon).accounts},
-	wire.Assigned: {here, (*Daemon).assigned},
-	wire.Check:    {here, (*Daemon).check},
+	wire.Console:   {here, (*Daemon).signIn},
+	wire.MakeToken: {here, (*Daemon).makeToken},
+	wire.Accounts:  {here, (*Daemon).accounts},
+	wire.Assigned:  {here, (*Daemon).assigned},
+	wire.Check:     {here, (*Daemon).check},
 
 	wire.Rotate: {here, (*Daemon).rotate},
+
+	wire.OpenDoor:  {here, verbOf((*grant.Keeper).OpenDoor)},
+	wire.CloseDoor: {here, (*Daemon).closeDoor},
+	wire.Attend:    {here, (*Daemon).attendDoor},
 
 	wire.Allow: {here, (*Daemon).allow},
 	wire.Deny:  {here, (*Daemon).deny},
@@ -58,14 +64,12 @@ type verb struct {
 type class int
 
 const (
-	anywhere class = 1 + iota // also on behalf of a client outside this machine
-	here                      // only by a process of our uid on this machine
+	anywhere class = 1 + iota // also over a door
+	here                      // only on the daemon's own socket, which admits only processes of our uid
 )
 
-// admits reports whether a caller may call a verb of this class.
-func (k class) admits(c grant.Caller) bool {
-	return k == anywhere || k == here && c.UID == os.Getuid() && c.PID > 0
-}
+// admits reports whether a verb of this class may be called over a door; nil is the daemon's own socket.
+func (k class) admits(door *doorway) bool { return k == anywhere || k == here && door == nil }
 
 // call is one request: its contents, its sender, its connection for prompts, and its reply function.
 type call struct {
@@ -75,12 +79,22 @@ type call struct {
 	// reply sends the answer. Every verb calls reply once or returns an error. reply itself fails with errGone, or
 	// because the answer does not fit.
 	reply func(wire.Response) error
+	door  *doorway // over which the request came; nil for the daemon's own socket
+
+	program string     // for which the session is, if that is not the process that asks
+	attends *attendant // at whose terminal a person can be asked, if that is not the client's
 }
 
 // answer runs a request. If it returns an error, no answer has been sent yet.
 func (d *Daemon) answer(ctx context.Context, c call) error {
+	if c.door != nil {
+		c.req = overDoor(c.req)
+	}
 	verb, known := verbs[c.req.Verb]
-	if !known || !verb.class.admits(c.peer) {
+	if admitted := known && verb.class.admits(c.door); !admitted && c.door != nil {
+		d.grants.Refused.Add(1)
+		return d.grants.Refuse(c.door.id, "", c.peer, errVerb)
+	} else if !admitted {
 		return fault.New(fault.Usage, "the daemon of version %s does not know the verb %q", d.Version, c.req.Verb).
 			WithHint("broker service restart")
 	}
@@ -99,14 +113,21 @@ func (d *Daemon) answer(ctx context.Context, c call) error {
 	return err
 }
 
-// failure returns the response for an error.
-func (d *Daemon) failure(err error) wire.Response {
+// failure returns the response for an error. The request is nil if it could not be read.
+func (d *Daemon) failure(err error, req *wire.Request, door *doorway) wire.Response {
+	if door != nil {
+		profile := ""
+		if req != nil {
+			profile = req.Profile
+		}
+		return wire.Response{Err: grant.Outside(err, profile)}
+	}
 	failed := wire.Response{Err: fault.Of(err)}
-	var r *refusal
-	if errors.As(err, &r) {
+	if r, ok := errors.AsType[*refusal](err); ok {
 		failed.Challenge, failed.Setup = r.challenge, r.setup
 	}
-	if d.Setup != nil && (failed.Err.Kind == fault.Network || failed.Err.Kind == fault.BadAnswer) {
+	called := failed.Err.Kind == fault.Network || failed.Err.Kind == fault.BadAnswer && !errors.Is(err, session.ErrProgram)
+	if d.Setup != nil && called {
 		setup := d.Setup()
 		failed.Route = &setup.Route
 	}
@@ -122,7 +143,7 @@ func (d *Daemon) meant(req *wire.Request) error {
 		return nil
 	}
 	ours := wire.Setup{Home: d.Home, Registry: d.Files.Registry, StateDir: d.StateDir, KeyringDir: d.KeyringDir}
-	if differs := ours.Differs(*req); differs != "" {
+	if differs := ours.Differs(req); differs != "" {
 		setup := ours // most requests match and so need no copy on the heap
 		return &refusal{error: fault.New(fault.Failed, "%s", differs), setup: &setup}
 	}
@@ -162,12 +183,20 @@ func (d *Daemon) grantRequest(c call) grant.Request {
 }
 
 func (d *Daemon) get(ctx context.Context, c call) error {
-	return d.grants.Give(ctx, d.grantRequest(c), func(answers []session.Answer) error {
+	if c.door != nil {
+		return d.lend(ctx, c)
+	}
+	return d.give(ctx, c, d.grantRequest(c))
+}
+
+// give answers with the session of a request.
+func (d *Daemon) give(ctx context.Context, c call, a grant.Request) error {
+	return d.grants.Give(ctx, a, func(answers []session.Answer) error {
 		answer, role := answers[0], ""
 		if c.req.Role != nil {
 			role = answer.Role
 		}
-		return c.reply(wire.Response{
+		resp := wire.Response{
 			Credential: &wire.Credential{
 				AccessKeyID:     answer.AccessKeyID,
 				SecretAccessKey: answer.SecretAccessKey,
@@ -179,8 +208,11 @@ func (d *Daemon) get(ctx context.Context, c call) error {
 				Direct:          answer.Direct,
 				Account:         answer.Account,
 			},
-			Warnings: grant.Lines(answer.Warnings),
-		})
+		}
+		if c.door == nil { // they hold paths
+			resp.Warnings = grant.Lines(answer.Warnings)
+		}
+		return c.reply(resp)
 	})
 }
 
@@ -208,13 +240,23 @@ func (d *Daemon) loggedIn(c call, answer session.Answer) error {
 
 func (d *Daemon) logout(ctx context.Context, c call) error {
 	left := d.grants.Logout(c.req.Profile)
-	n, err := d.Broker.Logout(ctx, c.req.Profile, d.Files, d.request(c).Files)
+	ended, err := d.Broker.Logout(ctx, c.req.Profile, d.Files, d.request(c).Files)
 	err = errors.Join(err, left)
 	d.record("logout", "", c, session.Answer{Source: c.req.Profile}, err)
 	if err != nil {
 		return err
 	}
-	return c.reply(wire.Response{Count: n})
+	resp := wire.Response{Count: ended.Sessions + len(ended.Lost)}
+	if ended.Unseen {
+		resp.Warnings = append(resp.Warnings, "the keyring is locked; it may keep logins that your files do not name")
+	}
+	for _, name := range ended.Lost {
+		if name != c.req.Profile { // the line of a logout of all names none
+			d.record("logout", "", c, session.Answer{Source: name}, nil)
+		}
+		resp.Warnings = append(resp.Warnings, "ended the login of "+fault.Line(name)+", which your files do not name")
+	}
+	return c.reply(resp)
 }
 
 // request converts a client's request to a session.Request for the files that the client names. It also checks
@@ -229,15 +271,23 @@ func (d *Daemon) request(c call) session.Request {
 		files.Credentials = c.req.AWSCredentials
 	}
 	r := session.Request{Profile: c.req.Profile, Files: profiles.Original(d.CommandsDir, files), Code: c.req.Code,
-		MinTTL: c.req.MinTTL, AdHoc: grant.AdHoc(c.req.Role), Program: c.asker}
-	r.Client = c.talk
+		MinTTL: c.req.MinTTL, AdHoc: grant.AdHoc(c.req.Role), Program: c.asker, Agent: agent.Named(c.req.Agent)}
+	d.askFor(c, &r)
 	if c.req.CanAsk {
-		r.Terminal, r.Tell = &recordedTerminal{newTerminal(c), d}, c.talk.tell
+		r.Tell = c.talk.tell
+	}
+	return r
+}
+
+// askFor sets where a person can be asked for a code of a request.
+func (d *Daemon) askFor(c call, r *session.Request) {
+	r.Client = c.talk
+	if c.req.CanAsk || c.attends != nil {
+		r.Terminal = &recordedTerminal{newTerminal(c), d}
 	}
 	if d.Window != nil {
 		r.Window = &recordedWindow{&window{c, d.Window}, d}
 	}
-	return r
 }
 
 // record writes the audit line of a decision. An empty reason is left out.
@@ -249,18 +299,25 @@ func (d *Daemon) record(event, reason string, c call, answer session.Answer, err
 
 // line returns the audit line of a decision about a call.
 func (d *Daemon) line(event string, c call, answer session.Answer, err error) audit.Event {
-	r := session.Request{Profile: c.req.Profile, AdHoc: grant.AdHoc(c.req.Role)}
+	r := session.Request{Profile: c.req.Profile, AdHoc: grant.AdHoc(c.req.Role), Agent: agent.Named(c.req.Agent)}
 	asked := grant.Request{By: c.peer, Requests: []session.Request{r}}
+	if c.door != nil {
+		asked.Door, asked.Delivery = c.door.name, audit.Door
+	}
 	return asked.Line(event, 0, &answer, err)
 }
+
+// maxNamed is how many profiles the answer to Unpublish names.
+const maxNamed = 20
 
 // unpublish removes sections from the shared credentials files.
 func (d *Daemon) unpublish(_ context.Context, c call) error {
 	n, withdrawn, standing, err := d.grants.Withdraw(c.req.Profile)
-	if len(withdrawn) == 0 {
-		withdrawn = []string{c.req.Profile}
+	recorded := withdrawn
+	if len(recorded) == 0 {
+		recorded = []string{c.req.Profile}
 	}
-	for _, profile := range withdrawn {
+	for _, profile := range recorded {
 		e := d.line("unpublished", c, session.Answer{}, err)
 		e.Profile = profile
 		_ = d.Audit.Record(e)
@@ -273,5 +330,8 @@ func (d *Daemon) unpublish(_ context.Context, c call) error {
 	if err != nil {
 		return err
 	}
-	return c.reply(wire.Response{Count: n, Warnings: warnings})
+	if more := len(withdrawn) - maxNamed; more > 0 { // an answer is one line of limited length
+		withdrawn = append(withdrawn[:maxNamed:maxNamed], fmt.Sprintf("%d more", more))
+	}
+	return c.reply(wire.Response{Count: n, Lines: withdrawn, Warnings: warnings})
 }

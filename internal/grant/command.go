@@ -67,6 +67,7 @@ func (k *Keeper) Command(ctx context.Context, a Request, req *wire.Request, repl
 	return k.Give(ctx, a, func(answers []session.Answer) error {
 		h := &held{Grant: Grant{ID: randomHex(16), Kind: Files, Owner: process, Role: req.Role, Since: wholeSeconds(),
 			Program:   programOf(a.Requests[0]),
+			Agent:     answers[0].Agent,
 			Masks:     req.MaskDefault,
 			AWSConfig: files.Config, AWSCredentials: files.Credentials}}
 		made := &wire.Files{Profile: answers[0].Profile, Expires: answers[0].Expires, MaskDefault: h.Masks}
@@ -105,12 +106,7 @@ func wholeSeconds() time.Time { return time.Now().Truncate(time.Second) }
 
 // make creates the directory of a command, with the note that names its owner.
 func (c *commands) make(h *held) error {
-	run, err := record.Make(filepath.Dir(c.k.CommandsDir), record.Private)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = run.Close() }()
-	all, err := run.MakeSub(filepath.Base(c.k.CommandsDir))
+	all, err := makeAll(c.k.CommandsDir)
 	if err != nil {
 		return err
 	}
@@ -129,7 +125,17 @@ func (c *commands) make(h *held) error {
 	return dir.Replace(noteFile, text)
 }
 
-// openAll opens the directory of all commands, in a runtime directory that only we can enter.
+// makeAll makes and opens the directory of all commands or of all doors, in a runtime directory that only we can enter.
+func makeAll(dir string) (*record.Dir, error) {
+	run, err := record.Make(filepath.Dir(dir), record.Private)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = run.Close() }()
+	return run.MakeSub(filepath.Base(dir))
+}
+
+// openAll is makeAll for a directory that exists.
 func openAll(dir string) (*record.Dir, error) {
 	run, err := record.Open(filepath.Dir(dir), record.Private)
 	if err != nil {
@@ -139,7 +145,21 @@ func openAll(dir string) (*record.Dir, error) {
 	return run.Sub(filepath.Base(dir))
 }
 
-// open opens the directory of one command. It may be in the runtime directory of a daemon that has ended.
+// removeDir removes the directory of a grant. Like that of every adopted grant, it may be in the runtime directory of a
+// daemon that has ended.
+func (g *Grant) removeDir() error {
+	all, err := openAll(filepath.Dir(g.Dir))
+	if err == nil {
+		err = all.RemoveTree(filepath.Base(g.Dir))
+		_ = all.Close()
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// open opens the directory of one command.
 func (c *commands) open(h *held) (*record.Dir, error) {
 	all, err := openAll(filepath.Dir(h.Dir))
 	if err != nil {
@@ -337,15 +357,7 @@ func (c *commands) remove(h *held) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.stamps, h.ID)
-	dir, err := openAll(filepath.Dir(h.Dir))
-	if err == nil {
-		err = dir.RemoveTree(filepath.Base(h.Dir))
-		_ = dir.Close()
-	}
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
+	return h.removeDir()
 }
 
 // namesOf returns the exact name of a profile and its aliases.

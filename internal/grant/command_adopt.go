@@ -37,10 +37,15 @@ func isCommand(dir string) bool {
 }
 
 // sweep adopts directories that the record does not know, because a daemon was killed while it made them, or is of
-// an earlier version. An entry that is not known to belong to a command is left alone and logged. The directories
-// in theirs belong to another daemon that is running.
+// an earlier version. An entry that is not known to belong to a command is left alone and logged.
 func (c *commands) sweep(theirs []string) {
-	all, err := openAll(c.k.CommandsDir)
+	c.k.sweep(c.k.CommandsDir, "the AWS files of commands", theirs, c.adopt)
+}
+
+// sweep calls take for each entry of a directory below the runtime directory that belongs to no grant. Those in theirs
+// belong to another daemon that is running. An entry that take refuses is logged; what says what the directory holds.
+func (k *Keeper) sweep(dir, what string, theirs []string, take func(all *record.Dir, path string) error) {
+	all, err := openAll(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return
 	}
@@ -50,16 +55,16 @@ func (c *commands) sweep(theirs []string) {
 		names, err = all.Names()
 	}
 	if err != nil {
-		c.k.Log.Error("cannot adopt the AWS files of commands", "err", err)
+		k.Log.Error("cannot look for what a killed daemon left among "+what, "err", err)
 		return
 	}
 	for _, name := range names {
-		path := filepath.Join(c.k.CommandsDir, name)
-		if len(c.k.all(func(h *held) bool { return h.Dir == path })) > 0 || slices.Contains(theirs, path) {
+		path := filepath.Join(dir, name)
+		if slices.Contains(theirs, path) || len(k.all(func(h *held) bool { return h.Dir == path })) > 0 {
 			continue
 		}
-		if err := c.adopt(all, path); err != nil {
-			c.k.Log.Error("unknown entry among the AWS files of commands; left alone", "path", path, "err", err)
+		if err := take(all, path); err != nil {
+			k.Log.Error("unknown entry among "+what+"; left alone", "path", path, "err", err)
 		}
 	}
 }

@@ -74,6 +74,9 @@ func (h *held) user() string {
 	if h.Kind == Section {
 		return "the published profile " + h.Profiles[0]
 	}
+	if h.Kind == Door && h.Owner.PID == 0 {
+		return "the door " + h.Door.Name
+	}
 	name, _ := h.Owner.Program()
 	return fmt.Sprintf("%s (pid %d)", cmp.Or(fault.Line(name), "a program"), h.Owner.PID)
 }

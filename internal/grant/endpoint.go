@@ -44,14 +44,12 @@ type endpoints struct {
 	inherited map[int]net.Listener // from the previous daemon, until we serve on them
 	taken     map[int]bool         // our ports on which other programs listen
 
-	saying sync.Mutex           // protects said; separate from mu, so that no refusal waits for a write of the record
-	said   map[string]time.Time // when a refusal that concerns no grant was last recorded, by its text
+	said refusals // those that concern no grant
 }
 
 func (e *endpoints) init(k *Keeper) {
 	e.k, e.server = k, newServer(e)
 	e.listeners, e.inherited, e.taken = map[int]net.Listener{}, map[int]net.Listener{}, map[int]bool{}
-	e.said = map[string]time.Time{}
 }
 
 // loopback is the address on which endpoints listen.
@@ -99,14 +97,10 @@ func (k *Keeper) Endpoint(ctx context.Context, a Request, req *wire.Request, rep
 		Token: digest(token)},
 		next: time.Now().Add(renewInterval)}
 	a.Event, a.Endpoint, a.Delivery = "endpoint", h.ID, audit.Endpoint
-	a.Get = func(ctx context.Context, r session.Request) (session.Answer, error) {
-		answer, err := k.Broker.Credentials(ctx, r)
-		answer.Credentials = session.Credentials{} // the session is not handed out yet
-		return answer, err
-	}
+	a.Get = k.withoutSession
 	return k.Give(ctx, a, func(answers []session.Answer) error {
 		answer := answers[0]
-		h.Sources = []string{answer.Source}
+		h.Sources, h.Agent = []string{answer.Source}, answer.Agent
 		before := k.all(func(old *held) bool { return old.Kind == Endpoint && old.Owner == owner })
 		if err := k.endpoints.add(h, req.TokenFile, token); err != nil {
 			return err
@@ -124,6 +118,13 @@ func (k *Keeper) Endpoint(ctx context.Context, a Request, req *wire.Request, rep
 		}
 		return reply(wire.Response{Endpoint: made, Warnings: Lines(answer.Warnings)})
 	})
+}
+
+// withoutSession returns the answer to a request without its session, which is not handed out yet.
+func (k *Keeper) withoutSession(ctx context.Context, r session.Request) (session.Answer, error) {
+	answer, err := k.Broker.Credentials(ctx, r)
+	answer.Credentials = session.Credentials{}
+	return answer, err
 }
 
 // add listens for an endpoint and adds it to the grants.
@@ -209,19 +210,4 @@ func (e *endpoints) guessed(h *held) {
 	_ = e.k.end(h) // the loop retries
 	_ = e.k.Audit.Record(audit.Event{Event: "revoked", Profile: h.Profiles[0], Source: sources,
 		UID: os.Getuid(), PID: h.Owner.PID, Endpoint: h.ID, Message: fmt.Sprintf("%d wrong tokens", wrong)})
-}
-
-// sayInterval is how often the same refusal that concerns no grant is recorded. Any user of the machine can
-// connect, and must not be able to fill the log.
-const sayInterval = time.Minute
-
-// sayable reports whether a refusal may be recorded again.
-func (e *endpoints) sayable(text string) bool {
-	e.saying.Lock()
-	defer e.saying.Unlock()
-	if last, ok := e.said[text]; ok && time.Since(last) < sayInterval {
-		return false
-	}
-	e.said[text] = time.Now()
-	return true
 }

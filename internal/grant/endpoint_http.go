@@ -66,7 +66,7 @@ func (e *endpoints) own(uid int, err error) bool {
 	if err != nil {
 		uid = -1
 	}
-	if text := "a connection to an endpoint by another uid, or by a program that has ended"; e.sayable(text) {
+	if text := "a connection to an endpoint by another uid, or by a program that has ended"; e.said.sayable(text) {
 		_ = e.k.Audit.Record(audit.Event{Event: "refused", UID: uid, Kind: fault.Denied, Message: text})
 	}
 	return false
@@ -93,7 +93,7 @@ func (e *endpoints) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if no != nil {
 		e.k.Refused.Add(1)
 		// The caller has not shown the token, so it may be any program.
-		if e.sayable(no.text) {
+		if e.said.sayable(no.text) {
 			said := audit.Event{Event: "refused", UID: os.Getuid(), Kind: fault.Denied, Message: no.text}
 			if h != nil {
 				said.Endpoint, said.Profile = h.ID, h.Profiles[0]

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"broker/internal/fault"
@@ -114,9 +115,12 @@ func (e *endpoints) look() {
 	}
 }
 
-// Stop closes the endpoints' sockets. Running requests may take up to patience to finish. The grants stay for the
-// next daemon.
+// Stop closes the sockets of endpoints and doors. Running requests may take up to patience to finish. The grants stay
+// for the next daemon.
 func (k *Keeper) Stop(patience time.Duration) {
+	var doors sync.WaitGroup
+	doors.Go(func() { k.doors.stop(patience) })
+	defer doors.Wait()
 	e := &k.endpoints
 	e.mu.Lock()
 	e.stopped = true

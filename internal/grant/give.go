@@ -13,7 +13,6 @@ import (
 	"broker/internal/partition"
 	"broker/internal/profiles"
 	"broker/internal/session"
-	"broker/internal/wire"
 )
 
 // Request is a request for sessions.
@@ -21,7 +20,9 @@ type Request struct {
 	Event    string // name of the audit event if the request is granted
 	By       Caller
 	Delivery audit.Delivery
+	Purpose  string            // what the session is used for in the daemon, for the audit log; empty if it leaves
 	Endpoint string            // id of the endpoint that is used or asked for
+	Door     string            // name of the door that is used or asked for
 	Requests []session.Request // one for each session: all are handed out, or none
 	// Get fetches each session; nil means Credentials of the Broker.
 	Get func(context.Context, session.Request) (session.Answer, error)
@@ -32,6 +33,7 @@ type Request struct {
 
 	Person guard.Person // who can confirm a guarded session; nil for nobody
 
+	door      *held    // the door over which the request came; nil for none
 	confirmed bool     // the grant was confirmed, if it had to be
 	renews    bool     // a grant asks for a refresh, which does not count as a use
 	have      []string // the access key ids that it has; if they are still current, nothing leaves
@@ -47,6 +49,7 @@ func (k *Keeper) Give(ctx context.Context, a Request, deliver func([]session.Ans
 	began := k.logouts
 	k.mu.Unlock()
 	k.elevate(&a)
+	k.forAgents(&a)
 	answers, err := k.authorize(ctx, &a)
 	if err != nil {
 		return err
@@ -87,16 +90,24 @@ func (k *Keeper) Give(ctx context.Context, a Request, deliver func([]session.Ans
 	}
 	k.gate.RLock()
 	defer k.gate.RUnlock()
-	if err := k.overtaken(began, answers); err != nil {
+	err = k.overtaken(began, answers)
+	if err == nil {
+		err = k.closed(a.door)
+	}
+	if err != nil {
 		return k.refuse(&a, 0, &answers[0], err)
 	}
 	if err := k.recordGiven(&a, answers); err != nil {
 		return err
 	}
+	k.handsOut(a.door, answers)
 	if !a.renews { // before deliver: the user may ask status as soon as it has the session
 		k.Given.Add(1)
 		for i := range answers {
-			k.Used(answers[i].Source)
+			if a.door == nil { // a far side must not keep lock_after from locking
+				k.LastUse.Store(time.Now().Unix())
+			}
+			k.served(answers[i].Source)
 		}
 	}
 	if err := deliver(answers); err != nil {
@@ -114,15 +125,19 @@ func sameSession(a, b *session.Answer) bool {
 // elevate asks for the full role of the read-only profiles that are elevated for the process. A published session never
 // has it, because every program can read it. A refresh counts for the process that has the grant.
 func (k *Keeper) elevate(a *Request) {
-	if a.Delivery == audit.Published {
+	if a.Delivery == audit.Published || a.door != nil && a.door.Door.ReadOnly {
 		return
+	}
+	pid := a.By.PID
+	if a.isFar() {
+		pid = 0 // only what is elevated everywhere
 	}
 	for i := range a.Requests {
 		r := &a.Requests[i]
 		if r.AdHoc != nil && r.AdHoc.ARN != "" {
 			continue // another role
 		}
-		until, reason, err := k.Guard.Elevated(a.By.PID, func() (profile, role string, err error) {
+		until, reason, err := k.Guard.Elevated(pid, func() (profile, role string, err error) {
 			set, err := k.Store.Load(r.Files)
 			if err != nil {
 				return "", "", err
@@ -139,6 +154,9 @@ func (k *Keeper) elevate(a *Request) {
 	}
 }
 
+// isFar reports whether the process that asks only carries the request of another host.
+func (a *Request) isFar() bool { return a.door != nil && a.door.Owner.PID == 0 }
+
 // confirm lets a person confirm the guarded sessions. asked means that the person was asked, which takes time.
 func (k *Keeper) confirm(ctx context.Context, a *Request, answers []session.Answer) (asked bool, err error) {
 	if a.confirmed {
@@ -152,7 +170,8 @@ func (k *Keeper) confirm(ctx context.Context, a *Request, answers []session.Answ
 		}
 		how, did, err := k.Guard.Check(ctx, guard.Handout{
 			Profile: answer.Profile, Role: answer.Role, Account: answer.Account, Guard: answer.Guard, PID: a.By.PID,
-			Outside: outside, Published: a.Delivery == audit.Published, Commands: k.guardCommands,
+			Outside: outside, Published: a.Delivery == audit.Published, Commands: k.guardCommands, Agent: answer.Agent,
+			Far: a.isFar(),
 		}, a.Person)
 		asked = asked || did
 		if err != nil {
@@ -247,8 +266,9 @@ func (k *Keeper) authorize(ctx context.Context, a *Request) (answers []session.A
 			answers[i], err = k.Broker.Credentials(ctx, r)
 		}
 		if err != nil {
-			if err := k.refuse(a, i, &answers[i], err); len(a.Requests) > 1 {
-				return nil, fmt.Errorf("%s: %w", fault.Line(r.Profile), err)
+			_ = k.refuse(a, i, &answers[i], err)
+			if len(a.Requests) > 1 {
+				err = fmt.Errorf("%s: %w", fault.Line(r.Profile), err)
 			}
 			return nil, err
 		}
@@ -258,7 +278,9 @@ func (k *Keeper) authorize(ctx context.Context, a *Request) (answers []session.A
 
 // refuse records a failed request, and returns err.
 func (k *Keeper) refuse(a *Request, i int, answer *session.Answer, err error) error {
-	if !a.renews || err.Error() != a.failed {
+	repeats := a.renews && err.Error() == a.failed ||
+		a.door != nil && !a.door.sayable(a.Requests[i].Profile, fault.Of(err).Kind)
+	if !repeats {
 		refused := *answer
 		refused.Credentials = session.Credentials{} // they were not handed out
 		_ = k.Audit.Record(a.Line(a.Event, i, &refused, err))
@@ -272,7 +294,8 @@ func (a *Request) Line(event string, i int, answer *session.Answer, err error) a
 	e := audit.Event{
 		Event: event, Profile: r.Profile, Account: answer.Account, Source: answer.Source, Role: answer.Role,
 		SessionName: answer.SessionName(), KeyID: answer.AccessKeyID, Cached: answer.Cached, Delivery: a.Delivery,
-		UID: a.By.UID, PID: a.By.PID, Endpoint: a.Endpoint, STSEndpoint: fault.Line(answer.Endpoints),
+		Reason: a.Purpose, UID: a.By.UID, PID: a.By.PID, Endpoint: a.Endpoint, Door: a.Door,
+		STSEndpoint: fault.Line(answer.Endpoints), Agent: cmp.Or(answer.Agent, r.Agent),
 	}
 	if r.AdHoc != nil && e.Role == "" {
 		e.Role = r.AdHoc.ARN // the role that was refused
@@ -280,18 +303,20 @@ func (a *Request) Line(event string, i int, answer *session.Answer, err error) a
 	e.Account = cmp.Or(e.Account, partition.AccountOfARN(e.Role))
 	if a.By.Details != nil {
 		e.Caller = a.By.Details()
+		e.Agent = cmp.Or(e.Agent, e.Caller.Agent())
+	}
+	if err != nil {
+		f := fault.Of(err)
+		e.Event, e.Kind, e.Message = "refused", f.Kind, f.Error()
+		return e
 	}
 	switch {
-	case err != nil:
 	case answer.ReadOnly:
 		e.Rights = audit.ReadOnly
 	case !r.ElevatedUntil.IsZero():
 		e.Rights = audit.Elevated
 	}
-	if err != nil {
-		f := fault.Of(err)
-		e.Event, e.Kind, e.Message = "refused", f.Kind, f.Error()
-	} else if !answer.Expires.IsZero() {
+	if !answer.Expires.IsZero() {
 		expires := answer.Expires.UTC()
 		e.Expires = &expires
 	}
@@ -319,24 +344,4 @@ func keyIDs(answers []session.Answer) []string {
 		ids = append(ids, a.AccessKeyID)
 	}
 	return ids
-}
-
-// AdHoc converts the role of a client's request. Its fields are checked when the plan is made.
-func AdHoc(role *wire.Role) *session.AdHoc {
-	if role == nil {
-		return nil
-	}
-	a := &session.AdHoc{
-		Role: profiles.Role{
-			ARN: role.ARN, ExternalID: role.ExternalID, SessionName: role.SessionName,
-			Duration: time.Duration(role.Seconds) * time.Second, MFASerial: role.MFASerial,
-			Endpoint: profiles.Endpoint{Region: role.Region},
-		},
-		Policy:   role.Policy,
-		Federate: role.Federate,
-	}
-	for _, t := range role.Tags {
-		a.Tags = append(a.Tags, session.Tag(t))
-	}
-	return a
 }

@@ -1,7 +1,7 @@
 // Package grant manages everything that Broker handed out and still answers for. A Grant is an endpoint, the files
-// of a command, or a section of a shared credentials file. A Keeper holds all grants in one record and one loop.
-// It adopts them after a restart, refreshes them, and ends them. Give is the only function through which a session
-// leaves. The package does not know how sessions are made; session.Broker does.
+// of a command, a section of a shared credentials file, or a door. A Keeper holds all grants in one record and one
+// loop. It adopts them after a restart, refreshes them, and ends them. Give is the only function through which a
+// session leaves. The package does not know how sessions are made; session.Broker does.
 package grant
 
 import (
@@ -25,12 +25,13 @@ import (
 // Kind is the delivery of a grant.
 type Kind string
 
-// The kinds of grants. The user of an Endpoint fetches its session; for the other kinds, Broker writes the session
-// where tools read it.
+// The kinds of grants. The user of an Endpoint or a Door fetches its session; for the other kinds, Broker writes the
+// session where tools read it.
 const (
 	Endpoint Kind = "endpoint" // over HTTP, for one process
 	Files    Kind = "files"    // private AWS files, for one process
 	Section  Kind = "section"  // a section of the shared credentials file, for all processes
+	Door     Kind = "door"     // a socket that hands out the sessions of named profiles, and nothing else
 )
 
 // Grant is one thing that Broker handed out, in the form of the record. It holds no secret.
@@ -42,6 +43,7 @@ type Grant struct {
 	Role     *wire.Role   `json:"role,omitempty"` // overrides of the profile, or a role that no profile defines
 	Sources  []string     `json:"sources,omitempty"`
 	Program  string       `json:"program,omitempty"` // for {program}: what asked for the grant
+	Agent    string       `json:"agent,omitempty"`   // the coding agent that asked for the grant
 	// The absolute paths of the AWS files that define the profiles; empty for the daemon's own.
 	AWSConfig      string    `json:"aws_config_file,omitempty"`
 	AWSCredentials string    `json:"aws_shared_credentials_file,omitempty"`
@@ -55,8 +57,9 @@ type Grant struct {
 
 	Port  int    `json:"port,omitempty"`         // of an endpoint, on 127.0.0.1
 	Token string `json:"token_sha256,omitempty"` // of an endpoint: SHA-256 in hex
-	Dir   string `json:"dir,omitempty"`          // of files: their directory
+	Dir   string `json:"dir,omitempty"`          // of files and doors: their directory
 	Masks bool   `json:"masks,omitempty"`        // of files: they hide [default] and hold no session
+	Door  *Terms `json:"door,omitempty"`         // of a door
 	// Keys are the access key ids that may be in the section, the latest first. Earlier ids are kept, because an
 	// editor may write back what it read before a refresh.
 	Keys []string `json:"keys,omitempty"`
@@ -80,7 +83,15 @@ type held struct {
 	retry    time.Time          // do not retry a failed removal before this time
 	revision int                // counts what shuts it: a session requested earlier is then refused
 	wrong    int                // number of wrong tokens
+	over     chan struct{}      // of a door: closed when it has ended
+	closed   bool               // end was called
+	given    int64              // of a door: number of sessions that it handed out
+	broken   error              // of a door: why its socket does not work
+	said     *refusals          // of a door
 }
+
+// abandoned reports whether the owner has ended.
+func (g *Grant) abandoned() bool { return g.Owner.PID != 0 && !g.Owner.Running() }
 
 // open reports whether the grant should have a session now.
 func (h *held) open(now time.Time) bool {
@@ -112,6 +123,12 @@ type Config struct {
 	Socket      string // path of the daemon's socket, absolute
 	StateDir    string // directory of the record
 	CommandsDir string // directory for the files of commands
+	DoorsDir    string // directory for the directories of doors
+
+	Doorman Doorman
+	Helper  func() (string, error) // returns the absolute path of the installed credproc
+	// BootTime returns the time since boot, sleep included.
+	BootTime func() time.Duration
 }
 
 // Recorder records audit events. It is implemented by audit.Log.
@@ -134,6 +151,7 @@ type Keeper struct {
 	endpoints endpoints
 	commands  commands
 	sections  sections
+	doors     doors
 
 	mu      sync.Mutex
 	grants  map[string]*held
@@ -144,8 +162,8 @@ type Keeper struct {
 	last    map[string]int64 // number of the last logout, by source; "" for all sources
 }
 
-// delivery writes the sessions of grants where their users read them. An endpoint has no delivery of this type:
-// its user fetches the session.
+// delivery writes the sessions of grants where their users read them. Endpoints and doors have no delivery of this
+// type: their users fetch the session.
 type delivery interface {
 	// put delivers these sessions for a grant. It returns errShut if the grant was shut after it had this
 	// revision.
@@ -163,6 +181,7 @@ func New(cfg Config) *Keeper {
 	k.endpoints.init(k)
 	k.commands.k = k
 	k.sections.k = k
+	k.doors.init(k)
 	return k
 }
 
@@ -173,12 +192,19 @@ func (k *Keeper) delivery(kind Kind) delivery {
 	return &k.sections
 }
 
-// Begin adopts the grants of the previous daemon. inherited are the listening sockets of its endpoints, by port;
-// it may be nil. Everything handed out from now on uses the context life.
-func (k *Keeper) Begin(life context.Context, inherited map[int]net.Listener) {
+// Sockets are the listening sockets that one daemon leaves to the next.
+type Sockets struct {
+	Ports map[int]net.Listener         // of endpoints, by port
+	Doors map[string]*net.UnixListener // by the id of the door
+}
+
+// Begin adopts the grants of the previous daemon, with its sockets, if it left any. Everything handed out from now on
+// uses the context life.
+func (k *Keeper) Begin(life context.Context, inherited Sockets) {
 	k.life = life
 	k.adopt()
-	k.endpoints.begin(inherited)
+	k.endpoints.begin(inherited.Ports)
+	k.doors.begin(inherited.Doors)
 	if k.Locked() {
 		if err := k.Shut(); err != nil {
 			k.Log.Error("cannot lock completely", "err", err)
@@ -226,11 +252,17 @@ func (k *Keeper) watchLocked(h *held) {
 // end ends a grant. If its delivery cannot be removed now, the loop retries.
 func (k *Keeper) end(h *held) error {
 	k.mu.Lock()
-	h.Ended = true
+	first := !h.closed
+	h.Ended, h.closed = true, true
 	h.revision++
 	k.mu.Unlock()
+	if first && h.Kind == Door {
+		k.recordClosed(h)
+	}
 	var err error
 	switch h.Kind {
+	case Door:
+		err = k.doors.remove(h)
 	case Endpoint:
 		err = k.endpoints.remove(h)
 	case Files:

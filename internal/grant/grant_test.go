@@ -108,6 +108,8 @@ func keeper(t *testing.T, dir string) *Keeper {
 		Store: store, Files: files, Guard: guard.New(nil), Audit: new(events), Log: slog.New(slog.DiscardHandler),
 		Locked: func() bool { return false },
 		Socket: filepath.Join(dir, "run", "s"), StateDir: dir, CommandsDir: filepath.Join(dir, "run", "overlays"),
+		DoorsDir: filepath.Join(dir, "run", "doors"), Doorman: doorman{},
+		BootTime: func() time.Duration { return time.Hour },
 	})
 	k.life = life
 	return k
@@ -251,15 +253,22 @@ func TestBadRecord(t *testing.T) {
 	for name, bad := range map[string]string{
 		"empty": "", "not JSON": "x", "half": good[:40], "a list": "[]", "version": strings.Replace(good, `"version":1`, `"version":2`, 1),
 		"a key": strings.Replace(good, `"kind"`, `"art"`, 1), "more": good + "{}",
-		"path":                   text(func(g *Grant) { g.ID = "../../" + g.ID[6:] }),
-		"short id":               text(func(g *Grant) { g.ID = "aa" }),
-		"no token":               text(func(g *Grant) { g.Token = "" }),
-		"port":                   text(func(g *Grant) { g.Port = 80 }),
-		"no process":             text(func(g *Grant) { g.Owner.Start = "" }),
-		"no profile":             text(func(g *Grant) { g.Profiles = nil }),
-		"kind":                   text(func(g *Grant) { g.Kind = "x" }),
-		"directory":              text(func(g *Grant) { g.Kind, g.Dir = Files, "/etc" }),
-		"a long-lived key":       text(func(g *Grant) { g.Kind, g.Keys = Section, []string{"AKIAIOSFODNN7EXAMPLE"} }),
+		"path":                 text(func(g *Grant) { g.ID = "../../" + g.ID[6:] }),
+		"short id":             text(func(g *Grant) { g.ID = "aa" }),
+		"no token":             text(func(g *Grant) { g.Token = "" }),
+		"port":                 text(func(g *Grant) { g.Port = 80 }),
+		"no process":           text(func(g *Grant) { g.Owner.Start = "" }),
+		"no profile":           text(func(g *Grant) { g.Profiles = nil }),
+		"kind":                 text(func(g *Grant) { g.Kind = "x" }),
+		"directory":            text(func(g *Grant) { g.Kind, g.Dir = Files, "/etc" }),
+		"a long-lived key":     text(func(g *Grant) { g.Kind, g.Keys = Section, []string{"AKIAIOSFODNN7EXAMPLE"} }),
+		"door without terms":   text(func(g *Grant) { g.Kind, g.Dir = Door, "/run/doors/a" }),
+		"door elsewhere":       text(func(g *Grant) { g.Kind, g.Dir, g.Door = Door, "/etc/a", &Terms{Name: "a"} }),
+		"door of another name": text(func(g *Grant) { g.Kind, g.Dir, g.Door = Door, "/run/doors/b", &Terms{Name: "a"} }),
+		"door with a path":     text(func(g *Grant) { g.Kind, g.Dir, g.Door = Door, "/run/doors/..", &Terms{Name: ".."} }),
+		"door without an end": text(func(g *Grant) {
+			g.Kind, g.Dir, g.Door, g.Owner = Door, "/run/doors/a", &Terms{Name: "a"}, peer.Process{}
+		}),
 		"files without an owner": text(func(g *Grant) { g.Kind, g.Owner = Files, peer.Process{} }),
 	} {
 		if err := os.WriteFile(k.record(), []byte(bad), 0o600); err != nil {
@@ -619,6 +628,29 @@ func TestSweepLeavesOthers(t *testing.T) {
 	k.adopt()
 	if _, err := os.Lstat(h.Dir); err == nil {
 		t.Error("the files still exist although their daemon has ended")
+	}
+}
+
+// TestEndRemovesFiles: a daemon that ends leaves no session on the disk for a command that has ended. The files of a
+// command that runs stay, because the next daemon goes on with them.
+func TestEndRemovesFiles(t *testing.T) {
+	k := keeper(t, t.TempDir())
+	gone := own(t)
+	gone.Start += "1"
+	for _, owner := range []peer.Process{gone, own(t)} {
+		h := &held{Grant: Grant{ID: randomHex(16), Kind: Files, Owner: owner, Profiles: []string{"dev"}}}
+		if err := k.commands.make(h); err != nil {
+			t.Fatal(err)
+		}
+		k.grants[h.ID] = h // nobody has noticed yet
+		defer func() {
+			if _, err := os.Lstat(h.Dir); (err == nil) != owner.Running() {
+				t.Errorf("the command runs: %v, its files: %v", owner.Running(), err)
+			}
+		}()
+	}
+	if err := k.End(false); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -55,6 +55,7 @@ func (k *Keeper) look(ctx context.Context) time.Duration {
 	k.takeOut(time.Now())
 	k.commands.look()
 	k.endpoints.look()
+	k.doors.look()
 	locked := k.Locked()
 	if !locked {
 		k.renew(ctx)
@@ -117,7 +118,7 @@ func (k *Keeper) followRegistry() {
 func (k *Keeper) takeOut(now time.Time) {
 	locked := k.Locked()
 	over := k.all(func(h *held) bool {
-		over := h.Ended || h.Owner.PID != 0 && !h.Owner.Running() || !h.Until.IsZero() && !now.Before(h.Until)
+		over := h.Ended || h.abandoned() || k.isOver(h, now)
 		return over && !now.Before(h.retry)
 	})
 	for _, h := range over {
@@ -188,7 +189,7 @@ func (k *Keeper) renewOne(ctx context.Context, h *held) {
 		return answer, err
 	}
 	var err error
-	if h.Kind == Endpoint {
+	if h.Kind == Endpoint || h.Kind == Door {
 		_, err = k.authorize(ctx, &ask) // its user fetches the session
 	} else {
 		err = k.Give(ctx, ask, func(answers []session.Answer) error {
@@ -219,10 +220,16 @@ func (k *Keeper) renewal(g *Grant) Request {
 		a.Endpoint, a.Delivery = g.ID, audit.Endpoint
 	case Files:
 		a.By, a.Delivery = CallerOf(peer.Peer{UID: os.Getuid(), Process: g.Owner}), audit.PrivateFile
+	case Door:
+		a.Door, a.Delivery = g.Door.Name, audit.Door
 	}
 	for _, profile := range g.Profiles {
-		a.Requests = append(a.Requests, session.Request{Profile: profile, Files: g.files(k.Files), AdHoc: AdHoc(g.Role),
-			Program: func() string { return g.Program }})
+		r := session.Request{Profile: profile, Files: g.files(k.Files), AdHoc: AdHoc(g.Role),
+			Program: func() string { return g.Program }, Agent: g.Agent}
+		if g.Kind == Door {
+			g.narrow(&r)
+		}
+		a.Requests = append(a.Requests, r)
 	}
 	return a
 }

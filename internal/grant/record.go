@@ -105,6 +105,10 @@ func (g Grant) check() error {
 		if slices.ContainsFunc(g.Keys, func(id string) bool { return !strings.HasPrefix(id, "ASIA") }) {
 			return errors.New("a section has a long-lived key")
 		}
+	case g.Kind == Door:
+		if g.Door == nil || !isDoorName(g.Door.Name) || !g.isDoorDir() || !owned && g.Until.IsZero() {
+			return errors.New("a door has no terms, no directory, or no end")
+		}
 	default:
 		return fmt.Errorf("a grant has the unknown kind %q", g.Kind)
 	}
@@ -136,12 +140,13 @@ func (k *Keeper) adopt() {
 	}
 	k.mu.Unlock()
 	k.commands.sweep(theirs)
+	k.doors.sweep(theirs)
 	k.tidy()
 	k.takeOut(time.Now())
 }
 
-// adoptOthersLocked ends the grants of ended daemons on other sockets. It returns the directories of commands that
-// belong to daemons that still run.
+// adoptOthersLocked ends the grants of ended daemons on other sockets. It returns the directories of commands and doors
+// that belong to daemons that still run.
 func (k *Keeper) adoptOthersLocked() (theirs []string) {
 	entries, _ := os.ReadDir(k.StateDir)
 	for _, entry := range entries {
@@ -171,8 +176,8 @@ func (k *Keeper) adoptOthersLocked() (theirs []string) {
 // adoptLocked takes over the grants of one record. If goOn is false, they are marked as ended.
 func (k *Keeper) adoptLocked(f recordFile, goOn bool) {
 	for _, g := range f.Grants {
-		g.Ended = g.Ended || !goOn || g.Owner.PID != 0 && !g.Owner.Running()
-		k.grants[g.ID] = &held{Grant: g}
+		g.Ended = g.Ended || !goOn || g.abandoned()
+		k.grants[g.ID] = &held{Grant: g, over: make(chan struct{}), said: new(refusals)}
 	}
 }
 

@@ -11,6 +11,8 @@ import (
 // Shut is called once Locked returns true. It removes all delivered sessions. When it returns, nothing leaves any
 // more. The error says where a session is left; its removal is retried.
 func (k *Keeper) Shut() error {
+	k.doors.cut(every) // first: a far side that does not read would make us wait
+	defer k.doors.cut(every)
 	// Clear the files of commands first: a write of the shared file may make us wait.
 	_ = k.commands.clear(k.all(func(h *held) bool { return h.Kind == Files }))
 	k.Guard.Clear()
@@ -18,15 +20,17 @@ func (k *Keeper) Shut() error {
 	k.mu.Lock()
 	k.adoptOthersLocked() // what a killed daemon left meanwhile
 	k.mu.Unlock()
-	list := k.all(func(*held) bool { return true })
+	list := k.all(every)
 	k.shut(list, func(*held) {})
 	return left(k.clear(list))
 }
 
+func every(*held) bool { return true }
+
 // Resume refreshes all grants at once, after an unlock.
 func (k *Keeper) Resume() {
 	k.LastUse.Store(time.Now().Unix())
-	k.again(func(*held) bool { return true })
+	k.again(every)
 }
 
 // settle waits for deliveries in flight: those that passed the checks for a lock and a logout earlier.
@@ -42,8 +46,11 @@ func (k *Keeper) Logout(source string) error {
 	k.logouts++
 	k.last[source] = k.logouts
 	k.mu.Unlock()
+	affected := func(h *held) bool { return source == "" || slices.Contains(h.Sources, source) }
+	k.doors.cut(affected) // first: a far side that does not read would make us wait
 	k.settle()
-	list := k.all(func(h *held) bool { return source == "" || slices.Contains(h.Sources, source) })
+	list := k.all(affected)
+	defer k.doors.cut(affected)
 	k.shut(list, func(h *held) {
 		for _, of := range h.Sources {
 			if (source == "" || of == source) && !slices.Contains(h.LoggedOut, of) {
@@ -69,6 +76,11 @@ func (k *Keeper) Login(source string) {
 // Used says that a source was used, so grants that waited for a person can be refreshed.
 func (k *Keeper) Used(source string) {
 	k.LastUse.Store(time.Now().Unix())
+	k.served(source)
+}
+
+// served lets the grants be refreshed that waited for a session of the source.
+func (k *Keeper) served(source string) {
 	k.again(func(h *held) bool {
 		return h.waits && (len(h.Sources) == 0 || slices.Contains(h.Sources, source))
 	})
@@ -127,8 +139,8 @@ func (k *Keeper) Holds() bool {
 }
 
 // End is called when the daemon ends: nothing is handed out after it. It removes sessions from the shared
-// credentials file, because nobody would refresh them. If another daemon takes over, the sessions stay and that
-// daemon owns the record from now on.
+// credentials file, because nobody would refresh them, and the files of commands that have just ended. If another
+// daemon takes over, all of them stay and that daemon owns the record from now on.
 func (k *Keeper) End(takenOver bool) error {
 	k.mu.Lock()
 	k.ending = true
@@ -136,7 +148,11 @@ func (k *Keeper) End(takenOver bool) error {
 	k.settle()
 	var err error
 	if !takenOver {
-		err = left(k.clear(k.all(func(h *held) bool { return h.Kind == Section })))
+		err = k.clear(k.all(func(h *held) bool { return h.Kind == Section }))
+		for _, h := range k.all(func(h *held) bool { return h.Kind == Files && h.abandoned() }) {
+			err = errors.Join(err, k.end(h))
+		}
+		err = left(err)
 	}
 	k.mu.Lock()
 	k.over = true

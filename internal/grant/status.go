@@ -16,7 +16,7 @@ func (k *Keeper) Commands() (list []wire.Command) {
 	for _, h := range k.copies() {
 		c := wire.Command{Mode: "file", Profiles: h.Profiles, PID: h.Owner.PID, Since: h.Since}
 		switch {
-		case h.Kind == Section || h.Ended || h.Masks: // a mask belongs to an endpoint
+		case h.Kind == Section || h.Kind == Door || h.Ended || h.Masks: // a mask belongs to an endpoint
 			continue
 		case h.Kind == Endpoint:
 			c.Mode, c.Profiles = "server", []string{fault.Line(h.Profiles[0])}
