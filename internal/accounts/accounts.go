@@ -9,6 +9,7 @@ import (
 	"cmp"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -19,9 +20,9 @@ import (
 	"broker/internal/partition"
 )
 
-// MaxSize limits the file of a map, in bytes. 10,000 accounts, AWS's own limit for an organization, fit into it.
+// maxSize limits the file of a map, in bytes. 10,000 accounts, AWS's own limit for an organization, fit into it.
 // https://docs.aws.amazon.com/organizations/latest/userguide/orgs_reference_limits.html
-const MaxSize = 2 << 20
+const maxSize = 2 << 20
 
 // maxRoles limits the roles of one account; more are a mistake.
 const maxRoles = 100
@@ -79,8 +80,8 @@ var (
 // The error is a fault.Config with file and line: for text that is not INI, for keys that are unknown, repeated or
 // not allowed in a map, for values of the wrong form, and for repeated accounts.
 func Parse(file string, src []byte) (Map, error) {
-	if len(src) > MaxSize {
-		return Map{}, fault.New(fault.Config, "%s: an account map has at most %d bytes", file, MaxSize)
+	if len(src) > maxSize {
+		return Map{}, fault.New(fault.Config, "%s: an account map has at most %d bytes", file, maxSize)
 	}
 	r := &reader{file: file}
 	if line := notText(src); line > 0 {
@@ -360,9 +361,9 @@ func (r *reader) values(where string, s section, known []string) *values {
 		_, again := v.lines[k.key]
 		v.lines[k.key] = k.line
 		switch {
-		case !contains(known, k.key) && dangerous(k.key):
+		case !slices.Contains(known, k.key) && dangerous(k.key):
 			v.fail(k.key, "has no place in an account map: no code, no endpoint and no secret is taken from one")
-		case !contains(known, k.key):
+		case !slices.Contains(known, k.key):
 			v.fail(k.key, "is not known %s; known keys are %s", where, strings.Join(known, ", "))
 		case again:
 			v.fail(k.key, "is set twice %s", where)
@@ -381,15 +382,6 @@ func dangerous(key string) bool {
 	for _, part := range []string{"process", "command", "endpoint", "service", "ca_bundle", "proxy", "secret", "access_key", "token", "seed", "password",
 		"credential", "source_profile", "sso_", "login_", "web_identity", "keyring", "include", "catalog", "confirm", "sts_"} {
 		if strings.Contains(key, part) {
-			return true
-		}
-	}
-	return false
-}
-
-func contains(list []string, s string) bool {
-	for _, l := range list {
-		if l == s {
 			return true
 		}
 	}

@@ -191,10 +191,10 @@ func TestHostileMaps(t *testing.T) {
 // TestLargeMaps: maps of the maximum size are read in linear time; "lines" kept gopkg.in/ini.v1 busy for minutes.
 func TestLargeMaps(t *testing.T) {
 	for what, src := range map[string]string{
-		"sections": strings.Repeat("[a]\n", MaxSize/4), "keys": "[a]\n" + strings.Repeat("id=\n", MaxSize/4-1), "roles": "[a]\n" + goodID + "roles=" + strings.Repeat("a,", MaxSize/2-20),
-		"lines": "[a]\nid = \"\"\"" + strings.Repeat("\n", MaxSize-20), "one line": "[a]\nid = " + strings.Repeat("x", MaxSize-20),
+		"sections": strings.Repeat("[a]\n", maxSize/4), "keys": "[a]\n" + strings.Repeat("id=\n", maxSize/4-1), "roles": "[a]\n" + goodID + "roles=" + strings.Repeat("a,", maxSize/2-20),
+		"lines": "[a]\nid = \"\"\"" + strings.Repeat("\n", maxSize-20), "one line": "[a]\nid = " + strings.Repeat("x", maxSize-20),
 	} {
-		if _, err := Parse("accounts.ini", []byte(src)); !fault.Is(err, fault.Config) || len(src) > MaxSize {
+		if _, err := Parse("accounts.ini", []byte(src)); !fault.Is(err, fault.Config) || len(src) > maxSize {
 			t.Errorf("%s: %v", what, err)
 		}
 	}

@@ -20,8 +20,8 @@ import (
 // within that time.
 const gitTimeout = 60 * time.Second
 
-// DefaultPath is the default path of the map in a repository.
-const DefaultPath = "accounts.ini"
+// defaultPath is the default path of the map in a repository.
+const defaultPath = "accounts.ini"
 
 var (
 	gitURL = lazyregexp.New(`^(https|ssh|file)://[!-~]+$`)
@@ -31,9 +31,9 @@ var (
 	gitPath = lazyregexp.New(`^[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$`)
 )
 
-// CheckCatalog reports why a place cannot be the setting catalog: a git repository by https, ssh or file, or the
+// checkCatalog reports why a place cannot be the setting catalog: a git repository by https, ssh or file, or the
 // absolute path of a repository or of a map. The error says what is wrong, without a prefix.
-func CheckCatalog(place string) error {
+func checkCatalog(place string) error {
 	switch {
 	case filepath.IsAbs(place):
 		return nil
@@ -52,17 +52,17 @@ func CheckCatalog(place string) error {
 }
 
 // Fetch reads the account map at the place that the setting catalog gives, and returns a name for it in messages.
-// From a git repository it reads the file at path (DefaultPath if empty) at the head of the default branch. It
+// From a git repository it reads the file at path (defaultPath if empty) at the head of the default branch. It
 // uses the system's git in a temporary directory below dir: without a work tree, hooks, submodules, a shell,
 // transports that run programs, or prompts.
 //
 // Errors: fault.Config for an invalid place or path; fault.Failed if git or the file cannot be read.
 func Fetch(ctx context.Context, dir, place, path string) (name string, src []byte, err error) {
-	if err := CheckCatalog(place); err != nil {
+	if err := checkCatalog(place); err != nil {
 		return "", nil, fault.New(fault.Config, "the catalog %w", err)
 	}
 	if path == "" {
-		path = DefaultPath
+		path = defaultPath
 	}
 	if !gitPath.MatchString(path) || strings.Contains(path, "..") {
 		return "", nil, fault.New(fault.Config, "%.80q is not the path of a file within a repository", path)
@@ -106,7 +106,7 @@ func ReadFile(path string) ([]byte, error) {
 			WithHint("ls -l %s", filepath.Dir(path))
 	}
 	defer func() { _ = f.Close() }()
-	src, err := io.ReadAll(io.LimitReader(f, MaxSize+1)) // Parse reports that it is too long
+	src, err := io.ReadAll(io.LimitReader(f, maxSize+1)) // Parse reports that it is too long
 	if err != nil {
 		return nil, fault.New(fault.Failed, "read the account map: %w", err)
 	}
@@ -127,7 +127,7 @@ func (g git) run(ctx context.Context, args ...string) ([]byte, error) {
 	said := &firstLines{}
 	out, err := child.Command{
 		Program: "git", Args: append(append([]string{"-C", g.dir}, guards...), args...), Env: gitEnv(), Dir: g.dir,
-		Stderr: said, Timeout: gitTimeout, Limit: MaxSize,
+		Stderr: said, Timeout: gitTimeout, Limit: maxSize,
 	}.Run(ctx)
 	switch {
 	case err == nil:
@@ -135,7 +135,7 @@ func (g git) run(ctx context.Context, args ...string) ([]byte, error) {
 	case errors.Is(err, child.ErrNotFound):
 		return nil, fault.New(fault.Failed, "the catalog is a git repository, but git is not on the PATH")
 	case errors.Is(err, child.ErrTooMuch):
-		return nil, fault.New(fault.Config, "the account map has more than %d bytes", MaxSize)
+		return nil, fault.New(fault.Config, "the account map has more than %d bytes", maxSize)
 	}
 	return nil, fault.New(fault.Failed, "read the account map: git %s %w%s", args[0], err, said.fatal())
 }

@@ -12,13 +12,13 @@ import (
 
 func TestCheckCatalog(t *testing.T) {
 	for _, place := range []string{"git@github.com:team/accounts.git", "https://example.com/team/accounts", "ssh://git@example.com:22/x", "file:///srv/x", "/srv/accounts.ini"} {
-		if err := CheckCatalog(place); err != nil {
+		if err := checkCatalog(place); err != nil {
 			t.Errorf("%s: %v", place, err)
 		}
 	}
 	for _, place := range []string{"", "-x", "--upload-pack=touch /tmp/x", "ext::sh -c id", "http://example.com/x", "git://example.com/x", "accounts.ini", "../x", "https://user:secret@example.com/x",
 		"ssh://-oProxyCommand=x/y", "git@-oProxyCommand=x:y", "ssh://git@-oProxyCommand=x/y", "https://a b", "git@host:a\nb", "javascript:x", "s3::x", "C:x"} {
-		if err := CheckCatalog(place); err == nil {
+		if err := checkCatalog(place); err == nil {
 			t.Errorf("%q was accepted", place)
 		} else if strings.Contains(err.Error(), "secret") {
 			t.Errorf("%q: %v", place, err)
@@ -58,7 +58,7 @@ func repository(t *testing.T, files map[string]string) string {
 
 func TestFetch(t *testing.T) {
 	const text = "[dev]\nid = 222233334444\nroles = admin\n"
-	repo := repository(t, map[string]string{"accounts.ini": text, "team/other.ini": "[x]\n", ".gitattributes": "*.ini filter=evil text eol=lf diff=evil\n", "big.ini": strings.Repeat("# x\n", MaxSize)})
+	repo := repository(t, map[string]string{"accounts.ini": text, "team/other.ini": "[x]\n", ".gitattributes": "*.ini filter=evil text eol=lf diff=evil\n", "big.ini": strings.Repeat("# x\n", maxSize)})
 	state := filepath.Join(t.TempDir(), "state")
 	for _, place := range []string{repo, "file://" + repo} {
 		name, src, err := Fetch(t.Context(), state, place, "")

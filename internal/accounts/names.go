@@ -2,6 +2,7 @@ package accounts
 
 import (
 	"cmp"
+	"slices"
 	"strings"
 
 	"broker/internal/fault"
@@ -140,7 +141,7 @@ func parseTemplate(text, example string) (template, error) {
 			break
 		}
 		name, after, found := strings.Cut(after, "}")
-		if !found || !contains(placeholders, name) {
+		if !found || !slices.Contains(placeholders, name) {
 			return nil, bad("a template has the placeholders {%s}, unlike %.60q", strings.Join(placeholders, "} {"), text)
 		}
 		t = append(t, name)
@@ -164,9 +165,6 @@ func (t template) has(placeholder string) bool {
 	return false
 }
 
-// flags are the flags that set a word which a map does not.
-var flags = map[string]fault.Hint{"product": "--product NAME", "user": "--user NAME"}
-
 func (t template) fill(words map[string]string) (string, error) {
 	var b strings.Builder
 	for i, part := range t {
@@ -177,8 +175,11 @@ func (t template) fill(words map[string]string) (string, error) {
 		value := words[part]
 		if value == "" {
 			err := fault.New(fault.Usage, "the template needs {%s}, but account %q has no value for it", part, words["account"])
-			if flag := flags[part]; flag != "" {
-				return "", err.WithHint("broker profiles generate %s", flag)
+			switch part { // words that a flag sets
+			case "product":
+				return "", err.WithHint("broker profiles generate --product NAME")
+			case "user":
+				return "", err.WithHint("broker profiles generate --user NAME")
 			}
 			return "", err.WithHint("broker profiles generate --template '{account}_{role}'")
 		}

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	"broker/internal/environ"
@@ -21,10 +22,11 @@ type Browser struct {
 	Profile string
 	Account string
 	Path    string // directories that are searched for programs first, in the form of environ.Path
+	Dir     string // the working directory of the program; "" for that of this process
 }
 
 // ErrNoBrowser means that this machine has no program that opens an address.
-var ErrNoBrowser = fault.New(fault.Failed, "no browser was found")
+var ErrNoBrowser = &fault.Error{Kind: fault.Failed, Message: "no browser was found"}
 
 // Command returns the program and its arguments that open an address. No shell is involved. Without Words, it is
 // the desktop's opener; if there is none, the error is ErrNoBrowser. Command refuses a profile whose name could
@@ -73,7 +75,8 @@ func find(name, path string) string {
 // Windows by semicolons), in which %s is the address. It returns the first command that may run. A file in a
 // repository can set that variable. So a plain name is searched only in path, which has the form of environ.Path.
 // Anything else must be the absolute path of a program that only root and the user of this process can change. The
-// warnings say which commands were skipped, and why.
+// warnings say which commands were skipped, and why. Run the program in ShellDir: "make" and "sh x" find other
+// programs in the working directory.
 func FromShell(variable, path string) (words, warnings []string) {
 	var missing []string
 	for _, command := range strings.Split(variable, string(os.PathListSeparator)) {
@@ -85,7 +88,8 @@ func FromShell(variable, path string) (words, warnings []string) {
 		if err != nil {
 			warning := fmt.Sprintf("%q in BROWSER of your shell is not used: %v; %s", words[0], err,
 				fault.Hintf("broker config set browser COMMAND"))
-			if errors.Is(err, fs.ErrNotExist) { // lists often name programs that only some machines have
+			// Lists often name programs that only some machines have.
+			if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNotInPath) {
 				missing = append(missing, warning)
 			} else {
 				warnings = append(warnings, warning)
@@ -101,12 +105,17 @@ func FromShell(variable, path string) (words, warnings []string) {
 	return nil, append(warnings, missing...)
 }
 
+// ShellDir is the working directory of a program of BROWSER. Only root writes to it.
+const ShellDir = string(filepath.Separator)
+
+var errNotInPath = errors.New("there is no such program in Broker's PATH")
+
 func shellProgram(name, path string) (string, error) {
 	if filepath.Base(name) == name {
 		if program := find(name, path); program != "" {
 			return program, nil
 		}
-		return "", fmt.Errorf("%w in Broker's PATH", fs.ErrNotExist)
+		return "", errNotInPath
 	}
 	if err := system.TrustedProgram(name); err != nil {
 		return "", err
@@ -135,11 +144,16 @@ func (b Browser) standard(address string) ([]string, error) {
 	return nil, ErrNoBrowser
 }
 
-// Start starts a command that may outlive us, in its own session and without our terminal. The channel receives
-// its result.
-func Start(words, environ []string) (<-chan error, error) {
+// Start starts a command in dir that may outlive us, in its own session and without our terminal. If dir is empty, it
+// is the working directory; otherwise the environment does not name that. The channel receives its result.
+func Start(words, environ []string, dir string) (<-chan error, error) {
 	cmd := exec.Command(words[0], words[1:]...)
-	cmd.Env = environ
+	cmd.Dir, cmd.Env = dir, environ
+	if dir != "" {
+		cmd.Env = slices.DeleteFunc(slices.Clone(environ), func(kv string) bool {
+			return strings.HasPrefix(kv, "PWD=") || strings.HasPrefix(kv, "OLDPWD=")
+		})
+	}
 	cmd.SysProcAttr = system.Session()
 	if err := cmd.Start(); err != nil {
 		return nil, fault.New(fault.Failed, "the browser %q cannot be run", words[0])

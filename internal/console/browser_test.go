@@ -3,7 +3,9 @@ package console
 import (
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -37,23 +39,23 @@ func TestBrowserCommands(t *testing.T) {
 		{[]string{"firefox", "ext+container:name={profile}&url={url}"}, []string{dir + "firefox", "ext+container:name=product_prod_paul&url=" + address}},
 		{[]string{"firefox", "$(touch x)", ";"}, []string{dir + "firefox", "$(touch x)", ";", address}},
 	} {
-		got, err := Browser{test.words, "product_prod_paul", "444455556666", ""}.Command(address)
+		got, err := Browser{Words: test.words, Profile: "product_prod_paul", Account: "444455556666"}.Command(address)
 		if err != nil || !slices.Equal(got, test.want) {
 			t.Errorf("%q: %q, %v", test.words, got, err)
 		}
 	}
 	for _, name := range []string{"", "-P", "--no-remote", ".", "../x", "a/b", `a\b`, "a&url=http://example.com", "a\nb", "a?b", "a#b", "a%20b", `a"b`} {
-		if got, err := (Browser{[]string{"firefox", "--dir=/x/{profile}"}, name, "", ""}).Command(address); err == nil {
+		if got, err := (Browser{Words: []string{"firefox", "--dir=/x/{profile}"}, Profile: name}).Command(address); err == nil {
 			t.Errorf("the profile %q: %q", name, got)
 		}
-		if _, err := (Browser{[]string{"firefox"}, name, "", ""}).Command(address); err != nil {
+		if _, err := (Browser{Words: []string{"firefox"}, Profile: name}).Command(address); err != nil {
 			t.Errorf("the profile %q, which is not in the command: %v", name, err)
 		}
 	}
-	if _, err := (Browser{[]string{"firefox", "{account}"}, "a", "", ""}).Command(address); err == nil {
+	if _, err := (Browser{Words: []string{"firefox", "{account}"}, Profile: "a"}).Command(address); err == nil {
 		t.Error("accepted a profile without an account")
 	}
-	if _, err := (Browser{[]string{"netscape"}, "a", "", ""}).Command(address); err == nil {
+	if _, err := (Browser{Words: []string{"netscape"}, Profile: "a"}).Command(address); err == nil {
 		t.Error("started a program that does not exist")
 	}
 }
@@ -94,7 +96,7 @@ func TestBrowserOfTheShell(t *testing.T) {
 		{evil + "w3m", []string{evil + "w3m", address}, nil},
 		{"./evil", nil, []string{`"./evil" is not an absolute path`}},
 		{"../x/../evil", nil, []string{"is not an absolute path"}},
-		{"evil", nil, []string{"in Broker's PATH"}},
+		{"evil", nil, []string{"is not used: there is no such program in Broker's PATH; "}},
 		{"./evil:evil:w3m", []string{dir + "w3m", address}, []string{`"./evil"`}},
 		{evil + "open-to-all", nil, []string{"can be written by others"}},
 		{evil + "no-such-program:netscape", nil, []string{"no-such-program", "netscape"}},
@@ -121,9 +123,55 @@ func TestBrowserOfTheShell(t *testing.T) {
 	}
 }
 
+// TestShellBrowserLeavesTheRepository: a program of the system that BROWSER names runs nothing of the working
+// directory, whatever its arguments say.
+func TestShellBrowserLeavesTheRepository(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("SKIPPED: needs sh")
+	}
+	repo, bin := t.TempDir(), t.TempDir()
+	t.Chdir(repo)
+	t.Setenv("PWD", repo)
+	t.Setenv("OLDPWD", repo)
+	must := func(t *testing.T, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	stolen := filepath.Join(t.TempDir(), "stolen")
+	for name, text := range map[string]string{
+		"evil": "touch " + stolen, "env": "touch " + stolen, "Makefile": "all:\n\ttouch " + stolen,
+	} {
+		must(t, os.WriteFile(name, []byte(text+"\n"), 0o755))
+	}
+	for _, name := range []string{"sh", "env", "make", "git"} {
+		if program, err := exec.LookPath(name); err == nil {
+			must(t, os.Symlink(program, filepath.Join(bin, name)))
+		} else {
+			t.Logf("SKIPPED, NOT PROVEN: %s is not installed", name)
+		}
+	}
+	must(t, os.Mkdir(".git", 0o700))
+	must(t, os.WriteFile(".git/config", []byte("[alias]\n\tx = !touch "+stolen+"\n"), 0o600))
+	for _, variable := range []string{"sh evil", "sh ./evil", "sh -c ./evil", "sh -c $PWD/evil", "sh -c $OLDPWD/evil",
+		"env ./evil", "make", "make all", "git x"} {
+		words, _ := FromShell(variable, bin)
+		command, err := Browser{Words: words, Path: bin}.Command(address)
+		must(t, err)
+		ended, err := Start(command, os.Environ(), ShellDir)
+		must(t, err)
+		<-ended
+		if _, err := os.Stat(stolen); err == nil {
+			t.Errorf("BROWSER=%q ran a program of the repository", variable)
+			must(t, os.Remove(stolen))
+		}
+	}
+}
+
 func TestStart(t *testing.T) {
 	for command, fails := range map[string]bool{"exit 0": false, "exit 3": true, "kill -9 $$": true} {
-		ended, err := Start([]string{"/bin/sh", "-c", command}, nil)
+		ended, err := Start([]string{"/bin/sh", "-c", command}, nil, "")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -131,7 +179,7 @@ func TestStart(t *testing.T) {
 			t.Errorf("%s: %v", command, err)
 		}
 	}
-	if _, err := Start([]string{"/nothing/of/that/name"}, nil); err == nil {
+	if _, err := Start([]string{"/nothing/of/that/name"}, nil, ""); err == nil {
 		t.Error("started a program that does not exist")
 	}
 }

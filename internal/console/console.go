@@ -49,30 +49,6 @@ var (
 	regionSyntax  = lazyregexp.New(`^[a-z]{2,4}(-[a-z]+){1,3}-[0-9]{1,2}$`)
 )
 
-// paths has the pages whose paths differ from the service's name in the AWS CLI, and short names that people type.
-var paths = map[string]string{
-	"apigw":         "apigateway",
-	"cfn":           "cloudformation",
-	"codebuild":     "codesuite/codebuild",
-	"codecommit":    "codesuite/codecommit",
-	"codedeploy":    "codesuite/codedeploy",
-	"codepipeline":  "codesuite/codepipeline",
-	"cognito-idp":   "cognito/v2",
-	"cw":            "cloudwatch",
-	"ddb":           "dynamodbv2",
-	"dynamodb":      "dynamodbv2",
-	"ecs":           "ecs/v2",
-	"elb":           "ec2",
-	"elbv2":         "ec2",
-	"logs":          "cloudwatch",
-	"organizations": "organizations/v2",
-	"route53":       "route53/v2",
-	"sfn":           "states",
-	"ssm":           "systems-manager",
-	"sso-admin":     "singlesignon",
-	"stepfunctions": "states",
-}
-
 // URL returns the address of the page, which is always in the partition's own console. The general host redirects
 // to the requested region, in every partition. The errors are a fault.Usage, and those of Federation.
 func (p Page) URL() (string, error) {
@@ -91,18 +67,51 @@ func (p Page) URL() (string, error) {
 	case p.Region != "" && cmp.Or(partition.OfRegion(p.Region), partition.Default) != p.Partition:
 		return "", fault.New(fault.Usage, "the region %s is not in the partition %s of the role", p.Region, p.Partition)
 	}
-	page := "console"
-	if p.Service != "" {
-		page = p.Service
-	}
-	if path, ok := paths[page]; ok {
-		page = path
-	}
+	page := cmp.Or(pathOf(p.Service), "console")
 	u := url.URL{Scheme: "https", Host: of.Console, Path: "/" + page + "/home"}
 	if p.Region != "" {
 		u.RawQuery = "region=" + p.Region
 	}
 	return u.String(), nil
+}
+
+// pathOf returns the path of a service's page, for its name in the AWS CLI or a short name that people type.
+func pathOf(service string) string {
+	switch service {
+	case "apigw":
+		return "apigateway"
+	case "cfn":
+		return "cloudformation"
+	case "codebuild":
+		return "codesuite/codebuild"
+	case "codecommit":
+		return "codesuite/codecommit"
+	case "codedeploy":
+		return "codesuite/codedeploy"
+	case "codepipeline":
+		return "codesuite/codepipeline"
+	case "cognito-idp":
+		return "cognito/v2"
+	case "cw", "logs":
+		return "cloudwatch"
+	case "ddb", "dynamodb":
+		return "dynamodbv2"
+	case "ecs":
+		return "ecs/v2"
+	case "elb", "elbv2":
+		return "ec2"
+	case "organizations":
+		return "organizations/v2"
+	case "route53":
+		return "route53/v2"
+	case "sfn", "stepfunctions":
+		return "states"
+	case "ssm":
+		return "systems-manager"
+	case "sso-admin":
+		return "singlesignon"
+	}
+	return service
 }
 
 // Valid reports whether the page exists.

@@ -50,9 +50,9 @@ func (a *attempt) credentials(out *types.Credentials, longest time.Duration) (se
 		return none, a.badAnswer("the answer of %s has no credentials", a.host)
 	case !a.keyID(aws.ToString(out.AccessKeyId)):
 		return none, a.badField("AccessKeyId", aws.ToString(out.AccessKeyId))
-	case !graphic(aws.ToString(out.SecretAccessKey), maxSecret):
+	case !session.Visible(aws.ToString(out.SecretAccessKey), maxSecret):
 		return none, a.badField("SecretAccessKey", aws.ToString(out.SecretAccessKey))
-	case !graphic(aws.ToString(out.SessionToken), maxToken):
+	case !session.Visible(aws.ToString(out.SessionToken), maxToken):
 		return none, a.badField("SessionToken", aws.ToString(out.SessionToken))
 	case out.Expiration == nil:
 		return none, a.badField("Expiration", "")
@@ -92,7 +92,7 @@ func (a *attempt) subject(asked role, askedARN string, user *types.AssumedRoleUs
 	switch {
 	case a.to.compatible && arn == "":
 		return askedARN, nil // MinIO
-	case !graphic(arn, maxName):
+	case !session.Visible(arn, maxName):
 		return "", a.badField("AssumedRoleUser", arn)
 	case a.to.compatible:
 		// Ceph's answer also contains the path of the role.
@@ -119,13 +119,13 @@ func (a *attempt) identity(out *sts.GetCallerIdentityOutput) (Identity, error) {
 	switch {
 	case a.look != looksLikeXML:
 		return Identity{}, a.noAnswer()
-	case a.to.compatible && graphic(id.ARN, maxName):
+	case a.to.compatible && session.Visible(id.ARN, maxName):
 		return id, nil
 	case !accountSyntax.MatchString(id.Account):
 		return Identity{}, a.badField("Account", id.Account)
-	case !graphic(id.ARN, maxName), len(arn) != 6, arn[0] != "arn", arn[4] != id.Account:
+	case !session.Visible(id.ARN, maxName), len(arn) != 6, arn[0] != "arn", arn[4] != id.Account:
 		return Identity{}, a.badField("Arn", id.ARN)
-	case !graphic(id.UserID, maxName):
+	case !session.Visible(id.UserID, maxName):
 		return Identity{}, a.badField("UserId", id.UserID)
 	}
 	return id, nil
@@ -136,19 +136,6 @@ func (a *attempt) badField(name, value string) error {
 		return a.badAnswer("the answer of %s has no %s", a.host, name)
 	}
 	return a.badAnswer("the answer of %s has an invalid %s", a.host, name)
-}
-
-// graphic reports whether s is printable ASCII without spaces, and at most most bytes long.
-func graphic(s string, most int) bool {
-	if s == "" || len(s) > most {
-		return false
-	}
-	for i := 0; i < len(s); i++ {
-		if s[i] <= ' ' || s[i] > '~' {
-			return false
-		}
-	}
-	return true
 }
 
 // role is what the ARNs of a role and of its sessions have in common.
@@ -174,7 +161,7 @@ func parseAssumedRole(arn string) (role, bool) {
 // parseARN accepts any account.
 func parseARN(arn, service, prefix string) (r role, path string, ok bool) {
 	f := strings.Split(arn, ":")
-	if len(f) != 6 || !graphic(arn, maxName) {
+	if len(f) != 6 || !session.Visible(arn, maxName) {
 		return role{}, "", false
 	}
 	path, ok = strings.CutPrefix(f[5], prefix)

@@ -157,7 +157,7 @@ func list[Page, Element, Item any](
 	return nil, fault.New(fault.BadAnswer, "%s: %s returned an endless list", q.verb, q.service)
 }
 
-// answersJSON reports whether the body may be an answer of AWS Organizations.
+// answersJSON reports whether the body may be an answer of a service that answers in JSON.
 func (a *attempt) answersJSON() bool { return a.look == looksLikeJSON }
 
 // iam returns the SDK's IAM client for this one request; see location.options.

@@ -28,9 +28,6 @@ func (c *Client) Assume(ctx context.Context, with session.Credentials, call sess
 	return c.Call(ctx, keys, call, secret.String{})
 }
 
-// maxWebIdentity is the limit of AWS for the token, in bytes.
-const maxWebIdentity = 20000
-
 // withWebIdentity is Assume for AssumeRoleWithWebIdentity, a call that is not signed.
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html
 func (c *Client) withWebIdentity(
@@ -44,8 +41,9 @@ func (c *Client) withWebIdentity(
 		return session.Credentials{}, fault.New(fault.Config, "assume %q: this is not the ARN of a role", call.RoleARN)
 	case call.SessionName == "":
 		return session.Credentials{}, fault.New(fault.Internal, "%s: the call has no session name", q.verb)
-	case !graphic(token.Reveal(), maxWebIdentity):
-		return session.Credentials{}, fault.New(fault.Config, "%s: the token is not printable ASCII of at most %d bytes", q.verb, maxWebIdentity)
+	case !session.Visible(token.Reveal(), session.LongestWebIdentity):
+		return session.Credentials{}, fault.New(fault.Config, "%s: the token is not printable ASCII of at most %d bytes",
+			q.verb, session.LongestWebIdentity)
 	case call.MFASerial != "", call.ExternalID != "", call.SourceIdentity != "", len(call.Tags) > 0,
 		len(call.TransitiveTags) > 0:
 		return session.Credentials{}, fault.New(fault.Internal, "%s: the call has a parameter that AssumeRoleWithWebIdentity does not have", q.verb)

@@ -85,12 +85,7 @@ func (a *attempt) sts() *sts.Client {
 
 // Retrieve implements aws.CredentialsProvider.
 func (a *attempt) Retrieve(context.Context) (aws.Credentials, error) {
-	k := a.request.keys
-	return aws.Credentials{
-		AccessKeyID:     k.AccessKeyID,
-		SecretAccessKey: k.Secret.Reveal(),
-		SessionToken:    k.Token.Reveal(),
-	}, nil
+	return a.request.keys.aws(), nil
 }
 
 // service returns the name of the service for messages.

@@ -146,7 +146,7 @@ func (a *attempt) consoleToken(out *signintypes.CreateOAuth2TokenResponseBody, l
 	switch {
 	case err != nil:
 		return ConsoleToken{}, err
-	case !graphic(aws.ToString(out.RefreshToken), maxToken):
+	case !session.Visible(aws.ToString(out.RefreshToken), maxToken):
 		return ConsoleToken{}, a.badField("refreshToken", aws.ToString(out.RefreshToken))
 	case aws.ToString(out.TokenType) != "aws_sigv4":
 		return ConsoleToken{}, a.badField("tokenType", aws.ToString(out.TokenType))

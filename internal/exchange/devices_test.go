@@ -137,20 +137,7 @@ func TestDeviceFaults(t *testing.T) {
 		"CreateVirtualMFADevice": "; AWS may have created the device",
 		"EnableMFADevice":        "; AWS may have enabled the device",
 	}
-	for _, tt := range []struct {
-		fault stssim.Fault
-		kind  fault.Kind
-		again bool // a second attempt makes sense
-		lost  bool // the call may have had its effect
-	}{
-		{stssim.Fault{Kind: stssim.DropBefore}, fault.Network, true, true},
-		{stssim.Fault{Kind: stssim.DropAfter}, fault.Network, true, true},
-		{stssim.Fault{Kind: stssim.Status, Status: 503}, fault.Network, true, true},
-		{stssim.Fault{Kind: stssim.Throttle}, fault.Throttled, true, false},
-		{stssim.Fault{Kind: stssim.EmptyBody}, fault.BadAnswer, false, true},
-		{stssim.Fault{Kind: stssim.Status, Status: 200, Body: "<html>login</html>"}, fault.BadAnswer, false, true},
-		{stssim.Fault{Kind: stssim.Status, Status: 200, Body: "<login/>"}, fault.BadAnswer, false, true},
-	} {
+	for _, tt := range lostAnswers {
 		for action, call := range deviceCalls {
 			t.Run(string(tt.fault.Kind)+tt.fault.Body+"/"+action, func(t *testing.T) {
 				t.Parallel()

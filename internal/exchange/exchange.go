@@ -1,8 +1,8 @@
-// Package exchange talks to AWS STS and IAM Identity Center, and makes a few calls to IAM, Organizations and the
-// sign-in services of the console. It signs the calls, checks every field of the answers, and turns failures into
-// faults that a person understands. It is the only importer of the AWS SDK. It does not read profiles or the
-// environment, does not follow redirects, never sends a code twice, and keeps secrets and the SDK's own texts out of
-// its errors.
+// Package exchange talks to AWS STS and IAM Identity Center, and makes a few calls to IAM, Organizations, ECR,
+// CodeArtifact and the sign-in services of the console. It makes the tokens of EKS and RDS. It signs the calls, checks
+// every field of the answers, and turns failures into faults that a person understands. It is the only importer of the
+// AWS SDK. It does not read profiles or the environment, does not follow redirects, never sends a code twice, and keeps
+// secrets and the SDK's own texts out of its errors.
 package exchange
 
 import (
@@ -11,6 +11,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -82,6 +83,11 @@ type Keys struct {
 	AccessKeyID string
 	Secret      secret.String
 	Token       secret.String
+}
+
+// aws returns the keys in the form of the SDK.
+func (k Keys) aws() aws.Credentials {
+	return aws.Credentials{AccessKeyID: k.AccessKeyID, SecretAccessKey: k.Secret.Reveal(), SessionToken: k.Token.Reveal()}
 }
 
 // Identity says to whom keys belong.
@@ -327,12 +333,7 @@ func device(call session.Call, code secret.String) (serial, tokenCode *string, e
 
 func sixDigits(code secret.String) bool {
 	digits := code.Reveal()
-	for _, d := range digits {
-		if d < '0' || d > '9' {
-			return false
-		}
-	}
-	return len(digits) == 6
+	return len(digits) == 6 && strings.Trim(digits, "0123456789") == ""
 }
 
 var errNotSixDigits = fault.New(fault.CodeRejected, "read the MFA code: it has to be six digits")

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -372,12 +373,8 @@ func withBundle(f *fault.Error) *fault.Error { return f.WithHint("broker config 
 
 // notHTTP recognizes errors for which net/http has no types.
 func notHTTP(text string) bool {
-	for _, part := range []string{"malformed", "headers exceeded", "transfer encoding", "Content-Length", "chunk", "1xx"} {
-		if strings.Contains(text, part) {
-			return true
-		}
-	}
-	return false
+	parts := []string{"malformed", "headers exceeded", "transfer encoding", "Content-Length", "chunk", "1xx"}
+	return slices.ContainsFunc(parts, func(part string) bool { return strings.Contains(text, part) })
 }
 
 // place returns the host for a message; before the SDK has chosen a host, it is just the service.

@@ -14,6 +14,7 @@ import (
 
 	"broker/internal/profiles"
 	"broker/internal/secret"
+	"broker/internal/session"
 )
 
 // The calls that rotate the access key of an IAM user. They concern the user whose keys sign the call. Their faults
@@ -84,7 +85,7 @@ func (c *Client) CreateAccessKey(ctx context.Context, keys Keys, endpoint profil
 			return a.badField("AccessKeyId", key.ID)
 		case !key.Active:
 			return a.badField("Status", string(out.AccessKey.Status))
-		case !graphic(text, maxSecret):
+		case !session.Visible(text, maxSecret):
 			return a.badField("SecretAccessKey", text)
 		}
 		created = Keys{AccessKeyID: key.ID, Secret: secret.New(text)}
@@ -118,9 +119,9 @@ func (c *Client) KeyLastUsed(ctx context.Context, keys Keys, endpoint profiles.E
 		used := out.AccessKeyLastUsed
 		service, region := aws.ToString(used.ServiceName), aws.ToString(used.Region)
 		switch {
-		case !graphic(service, maxName):
+		case !session.Visible(service, maxName):
 			return a.badField("ServiceName", service)
-		case !graphic(region, maxName):
+		case !session.Visible(region, maxName):
 			return a.badField("Region", region)
 		case used.LastUsedDate == nil && service != neverUsed:
 			// A key that is in use must not look unused.

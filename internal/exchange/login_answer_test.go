@@ -512,7 +512,7 @@ func TestInvalidCallsAreNotSent(t *testing.T) {
 		"no access token":               {web("", roleCall()), fault.Internal},
 		"no web identity token":         {web("", webCall()), fault.Internal},
 		"a token with a line end":       {web("a\nb", webCall()), fault.Config},
-		"a token without end":           {web(strings.Repeat("a", maxWebIdentity+1), webCall()), fault.Config},
+		"a token without end":           {web(strings.Repeat("a", session.LongestWebIdentity+1), webCall()), fault.Config},
 		"no session name":               {web(webToken, noName), fault.Internal},
 		"not a role":                    {web(webToken, noRole), fault.Config},
 		"GetSessionToken":               {web(webToken, openSession()), fault.Internal},

@@ -109,9 +109,9 @@ func (c *Client) RegisterClient(
 		switch {
 		case a.look != looksLikeJSON:
 			return a.noAnswer()
-		case !graphic(aws.ToString(out.ClientId), maxName):
+		case !session.Visible(aws.ToString(out.ClientId), maxName):
 			return a.badField("clientId", aws.ToString(out.ClientId))
-		case !graphic(aws.ToString(out.ClientSecret), maxToken):
+		case !session.Visible(aws.ToString(out.ClientSecret), maxToken):
 			return a.badField("clientSecret", aws.ToString(out.ClientSecret))
 		case !expires.After(a.issued) || expires.Sub(a.issued) > maxRegistration:
 			return a.badAnswer("the answer of %s has an invalid clientSecretExpiresAt", a.host)
@@ -147,9 +147,9 @@ func (c *Client) StartDevice(
 		switch {
 		case a.look != looksLikeJSON:
 			return a.noAnswer()
-		case !graphic(aws.ToString(out.DeviceCode), maxToken):
+		case !session.Visible(aws.ToString(out.DeviceCode), maxToken):
 			return a.badField("deviceCode", aws.ToString(out.DeviceCode))
-		case !graphic(aws.ToString(out.UserCode), maxUserCode):
+		case !session.Visible(aws.ToString(out.UserCode), maxUserCode):
 			return a.badField("userCode", aws.ToString(out.UserCode))
 		case !isPage(aws.ToString(out.VerificationUriComplete)):
 			return a.badField("verificationUriComplete", aws.ToString(out.VerificationUriComplete))
@@ -168,7 +168,7 @@ func (c *Client) StartDevice(
 // isPage reports whether a browser may open raw, and a terminal may show it.
 func isPage(raw string) bool {
 	u, err := url.Parse(raw)
-	return err == nil && graphic(raw, maxLoginURL) && u.Hostname() != "" && u.User == nil &&
+	return err == nil && session.Visible(raw, maxLoginURL) && u.Hostname() != "" && u.User == nil &&
 		(u.Scheme == "https" || u.Scheme == "http" && onLoopback(u.Hostname()))
 }
 
@@ -264,9 +264,9 @@ func (c *Client) CreateToken(
 		switch {
 		case a.look != looksLikeJSON:
 			return a.noAnswer()
-		case !graphic(aws.ToString(out.AccessToken), maxToken):
+		case !session.Visible(aws.ToString(out.AccessToken), maxToken):
 			return a.badField("accessToken", aws.ToString(out.AccessToken))
-		case refresh != "" && !graphic(refresh, maxToken):
+		case refresh != "" && !session.Visible(refresh, maxToken):
 			return a.badField("refreshToken", refresh)
 		case !strings.EqualFold(aws.ToString(out.TokenType), "Bearer"):
 			return a.badField("tokenType", aws.ToString(out.TokenType))

@@ -13,6 +13,7 @@ import (
 	"broker/internal/fault"
 	"broker/internal/profiles"
 	"broker/internal/secret"
+	"broker/internal/session"
 )
 
 // Limits of SessionDuration; see SigninToken.
@@ -85,7 +86,7 @@ func (a *attempt) signInToken(resp *http.Response) (secret.String, error) {
 		return secret.String{}, a.noAnswer()
 	case json.NewDecoder(resp.Body).Decode(&answer) != nil:
 		return secret.String{}, a.noAnswer()
-	case !graphic(answer.SigninToken, maxSignInToken):
+	case !session.Visible(answer.SigninToken, maxSignInToken):
 		return secret.String{}, a.badField("SigninToken", answer.SigninToken)
 	}
 	return secret.New(answer.SigninToken), nil

@@ -220,19 +220,18 @@ func (t *translating) ssoHelper(name string) {
 // process is what a helper command of aws-sso-cli asks for.
 type process struct{ sso, account, role string }
 
-// processFlags are the flags that take the next word: those of cmd/aws-sso/main.go and process_cmd.go of
-// github.com/synfinatic/aws-sso-cli, and of its older versions.
-var processFlags = map[string]string{"-S": "sso", "--sso": "sso", "-a": "arn", "--arn": "arn", "-A": "account",
-	"--account": "account", "-R": "role", "--role": "role", "-b": "", "--browser": "", "--config": "config", "-L": "",
-	"--level": "", "-u": "", "--url-action": "", "--threads": "", "-p": "profile", "--profile": "profile"}
-
 // parseProcess reads the words of a command such as `-u open -S "Default" process --arn ARN`. ok is false if they do
 // not name one account and one role, or name another config.
 func parseProcess(words []string) (p process, ok bool) {
+	// The flags that take the next word: those of cmd/aws-sso/main.go and process_cmd.go of
+	// github.com/synfinatic/aws-sso-cli, and of its older versions.
+	flags := map[string]string{"-S": "sso", "--sso": "sso", "-a": "arn", "--arn": "arn", "-A": "account",
+		"--account": "account", "-R": "role", "--role": "role", "-b": "", "--browser": "", "--config": "config", "-L": "",
+		"--level": "", "-u": "", "--url-action": "", "--threads": "", "-p": "profile", "--profile": "profile"}
 	given, command := map[string]string{}, ""
 	for i := 0; i < len(words); i++ {
 		word, value, inline := strings.Cut(words[i], "=")
-		switch what, takes := processFlags[word]; {
+		switch what, takes := flags[word]; {
 		case takes && !inline && i+1 < len(words):
 			i++
 			given[what] = words[i]

@@ -408,14 +408,9 @@ func (t *translating) jump(name string) {
 func isRole(arn string) bool { return arn != "" && profiles.CheckRole(profiles.Role{ARN: arn}) == nil }
 
 func (t *translating) any(names []string, keys ...string) bool {
-	for _, name := range names {
-		for _, key := range keys {
-			if t.text(name, key) != "" {
-				return true
-			}
-		}
-	}
-	return false
+	return slices.ContainsFunc(names, func(name string) bool {
+		return slices.ContainsFunc(keys, func(key string) bool { return t.text(name, key) != "" })
+	})
 }
 
 // helper replaces a credential_process that starts the other tool.

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"broker/internal/agent"
 	"broker/internal/fault"
 	"broker/internal/peer"
 	"broker/internal/profiles"
@@ -97,6 +98,25 @@ func (g *Guard) tree(pid int) []peer.Process {
 		return nil
 	}
 	return slices.Insert(slices.Collect(g.kernel.Parents(p)), 0, p)
+}
+
+// Agent returns the coding agent that a process or one of its parents is, or "".
+func (g *Guard) Agent(pid int) string { return g.agentOf(g.tree(pid)) }
+
+// AgentAbove returns the coding agent that one of the parents of a process is, or "".
+func (g *Guard) AgentAbove(pid int) string {
+	tree := g.tree(pid)
+	return g.agentOf(tree[min(1, len(tree)):])
+}
+
+func (g *Guard) agentOf(tree []peer.Process) string {
+	for _, p := range tree {
+		arguments := g.kernel.Arguments(p)
+		if name := cmp.Or(agent.Of(arguments), agent.Of(peer.Known(arguments))); name != "" {
+			return name
+		}
+	}
+	return ""
 }
 
 // ScopeOf returns the scope of a process: the topmost of its parents on the same terminal. Without a terminal it is
@@ -244,7 +264,14 @@ type Handout struct {
 	Outside string
 	// Published means that the session goes into a section that every program can read.
 	Published bool
+	Agent     string // the coding agent that asks; empty for none
+	// Far means that the process only carries the request of another host, such as ssh. What a person allowed in the
+	// terminal of that process is not for the other host.
+	Far bool
 }
+
+// byAgent reports whether the profile lets a person confirm what agents get, and an agent can get this session.
+func (h *Handout) byAgent() bool { return h.Guard.Agents.Ask && (h.Agent != "" || h.Published) }
 
 // Choice is what a person answered.
 type Choice int
@@ -274,7 +301,7 @@ type Person interface {
 // may have taken minutes. person may be nil.
 // All errors are faults of the kind NotConfirmed, except those of a wrong guard_commands.
 func (g *Guard) Check(ctx context.Context, h Handout, person Person) (how string, asked bool, err error) {
-	if h.Guard.IsZero() && h.Outside == "" {
+	if h.Guard.Confirm == profiles.Never && !h.Guard.Production && h.Outside == "" && !h.byAgent() {
 		return "", false, nil
 	}
 	tree := g.tree(h.PID)
@@ -286,16 +313,17 @@ func (g *Guard) Check(ctx context.Context, h Handout, person Person) (how string
 	}
 	// The command of a process that has ended is unknown.
 	gone := h.Guard.Production && len(tree) == 0
-	if pattern == "" && !gone && h.Guard.Confirm == profiles.Never && h.Outside == "" {
+	if pattern == "" && !gone && h.Guard.Confirm == profiles.Never && h.Outside == "" && !h.byAgent() {
 		return "", false, nil
 	}
+	p := g.prompt(h, from, pattern)
+	p.Agent = h.Agent != "" && h.Guard.Agents != profiles.Agents{}
 	scope := Scope{} // of windows, for a process without a terminal
-	if len(tree) > 0 && g.kernel.Terminal(tree[0]) != "" {
+	if !p.Agent && !h.Far && len(tree) > 0 && g.kernel.Terminal(tree[0]) != "" {
 		scope, _ = g.ScopeOf(h.PID)
 	}
-	p := g.prompt(h, from, pattern)
 	p.atTerminal = scope != Scope{}
-	p.MayLast = h.Guard.Confirm != profiles.Always && pattern == "" && p.atTerminal
+	p.MayLast = h.Guard.Confirm != profiles.Always && pattern == "" && p.atTerminal && !h.byAgent()
 	for {
 		if how := g.allowed(h, p, tree); how != "" {
 			return how, asked, nil
@@ -373,6 +401,9 @@ func (g *Guard) end(p *openPrompt) {
 // allowed returns how a session was allowed beforehand, or "". An answer counts for prompts all of whose reasons its
 // prompt showed; what `broker allow` allowed always counts.
 func (g *Guard) allowed(h Handout, p Prompt, tree []peer.Process) string {
+	if h.Far {
+		tree = nil // only what holds everywhere
+	}
 	for _, a := range g.current() {
 		isNew := func(reason string) bool { return !slices.Contains(a.Shown, reason) }
 		if a.Profile != h.Profile || a.Role != h.Role || a.Account != h.Account || a.Elevated || a.Answer &&

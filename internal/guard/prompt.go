@@ -25,6 +25,8 @@ type Prompt struct {
 	Dir     string   // its working directory; may be empty
 	Note    string   // what the yes means; may be empty
 	MayLast bool     // a yes may last for a while in this terminal
+	// Agent means that a coding agent asks: it may control the terminal of the program, so nobody is asked there.
+	Agent bool
 
 	atTerminal bool // the program has a terminal, for which broker allow can allow it
 }
@@ -37,6 +39,12 @@ func (g *Guard) prompt(h Handout, tree []peer.Process, pattern string) Prompt {
 	}
 	if h.Outside != "" {
 		p.Reasons = append(p.Reasons, fault.Line(single(h.Outside)))
+	}
+	if h.byAgent() {
+		p.Reasons = append(p.Reasons, "the coding agent "+fault.Line(h.Agent)+" asks for it")
+		if h.Agent == "" {
+			p.Reasons[len(p.Reasons)-1] = "the profile has agents = ask, and coding agents could read the session"
+		}
 	}
 	switch gone := len(tree) == 0; {
 	case pattern != "": // only a production profile has guarded commands
@@ -159,7 +167,12 @@ func (p Prompt) unanswered(err error) error {
 	return p.refused(why)
 }
 
-func (p Prompt) nobody() error { return p.refused("nobody can be asked here") }
+func (p Prompt) nobody() error {
+	if p.Agent {
+		return p.refused("Broker does not ask at the terminal of an agent; a person can allow it in another terminal")
+	}
+	return p.refused("nobody can be asked here")
+}
 
 func (p Prompt) refused(why string) error {
 	f := fault.New(fault.NotConfirmed, "%s needs a confirmation (%s), and %s", p.Profile, p.why(), why)

@@ -279,16 +279,18 @@ const (
 
 // zenityText escapes what zenity interprets in an entry dialog: its own backslash escapes, and GTK's underscores
 // for keys.
-var zenityText = strings.NewReplacer(`\`, `\\`, "_", "__")
+func zenityText(s string) string { return strings.NewReplacer(`\`, `\\`, "_", "__").Replace(s) }
 
 // zenityMarkup escapes the text of other dialogs, which is Pango markup. With --no-markup, versions differ in
 // whether a backslash is an escape.
-var zenityMarkup = strings.NewReplacer(`\`, `\\`, "&", "&amp;", "<", "&lt;", ">", "&gt;")
+func zenityMarkup(s string) string {
+	return strings.NewReplacer(`\`, `\\`, "&", "&amp;", "<", "&lt;", ">", "&gt;").Replace(s)
+}
 
 func askZenity(ctx context.Context, d desktop, g dialog) (string, error) {
-	ok, args := 0, []string{"--entry", "--title=" + g.title, "--text=" + zenityText.Replace(g.lines())}
+	ok, args := 0, []string{"--entry", "--title=" + g.title, "--text=" + zenityText(g.lines())}
 	if g.confirm {
-		ok, args = yesCode, []string{"--question", "--title=" + g.title, "--text=" + zenityMarkup.Replace(g.lines()),
+		ok, args = yesCode, []string{"--question", "--title=" + g.title, "--text=" + zenityMarkup(g.lines()),
 			"--ok-label=Yes", "--cancel-label=No", "--default-cancel"}
 	}
 	d.env = append(slices.Clip(d.env), fmt.Sprintf("ZENITY_OK=%d", ok),
@@ -305,11 +307,11 @@ func askZenity(ctx context.Context, d desktop, g dialog) (string, error) {
 }
 
 // kdialogText does the same for kdialog: its backslash escapes, and Qt's ampersands for keys.
-var kdialogText = strings.NewReplacer(`\`, `\\`, "&", "&&")
+func kdialogText(s string) string { return strings.NewReplacer(`\`, `\\`, "&", "&&").Replace(s) }
 
 // askKdialog uses an entry field for a confirmation too: Enter means yes in each of its dialogs with buttons.
 func askKdialog(ctx context.Context, d desktop, g dialog) (string, error) {
-	return d.window(ctx, "kdialog", 1, nil, "--title", g.title, "--inputbox", kdialogText.Replace(g.typed().lines()))
+	return d.window(ctx, "kdialog", 1, nil, "--title", g.title, "--inputbox", kdialogText(g.typed().lines()))
 }
 
 // window runs a program that opens a window on a display and prints what was typed.

@@ -9,8 +9,8 @@ import (
 )
 
 // registryOnly are the keys of a profile that count in the registry only, and that link does not move there.
-var registryOnly = set(keyMFA, keyPublish, keyBrowser, keySourceIdentity, keySessionTags, keyTransitiveTags,
-	keyOptionalTags)
+var registryOnly = []string{keyMFA, keyPublish, keyBrowser, keySourceIdentity, keySessionTags, keyTransitiveTags,
+	keyOptionalTags}
 
 // Advice lists the settings of the AWS files that do less than they say, by file and line: guards that AWS tools
 // bypass, and keys that count in the registry only. Given exact names, it lists only those of these profiles.
@@ -84,7 +84,7 @@ func (s *Set) unread(name string) (list []Warning) {
 				text += string(fault.Hintf("broker profiles link %s", name)) + ", then "
 			}
 			section := SectionProfile
-			if _, ok := registryKeys[SectionSource][set.key]; ok && s.sources[name] != nil {
+			if slices.Contains(registryKeys[SectionSource], set.key) && s.sources[name] != nil {
 				section = SectionSource
 			}
 			list = append(list, Warning{Origin{b.origin.File, set.line},

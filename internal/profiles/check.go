@@ -63,10 +63,8 @@ func CheckKey(id string, key secret.String, compatible bool) error {
 	if len(text) < least || len(text) > 256 {
 		return fault.New(fault.Usage, "the secret access key has %d characters; no AWS key has that length", len(text))
 	}
-	for _, r := range text {
-		if r <= ' ' || r > '~' {
-			return fault.New(fault.Usage, "the secret access key contains a character that no AWS key contains")
-		}
+	if strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return fault.New(fault.Usage, "the secret access key contains a character that no AWS key contains")
 	}
 	return nil
 }

@@ -31,7 +31,7 @@ const (
 )
 
 // directoryKeys are the keys of a DirectoryFile.
-var directoryKeys = set(keyProfiles, keyAccounts)
+var directoryKeys = []string{keyProfiles, keyAccounts}
 
 // accountID matches the id of an AWS account.
 var accountID = lazyregexp.New(`^[0-9]{12}$`)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"iter"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,7 +24,10 @@ const maxCandidates = 10
 //
 // Errors: fault.NotFound if no name or more than one matches, or if an alias points to a missing name; fault.Usage
 // if short cannot be a name.
-func (s *Set) Find(short string) (string, error) {
+func (s *Set) Find(short string) (string, error) { return s.find(short) }
+
+// find is Find. Similar names are also looked for in more.
+func (s *Set) find(short string, more ...string) (string, error) {
 	if err := checkName(short); err != nil {
 		return "", err
 	}
@@ -41,10 +45,13 @@ func (s *Set) Find(short string) (string, error) {
 			served = append(served, name)
 		}
 	}
-	if len(served) > 0 {
+	switch {
+	case len(served) > 0:
 		return s.only(short, served)
+	case len(other) > 0:
+		return s.only(short, other)
 	}
-	return s.only(short, other)
+	return "", s.notFound(short, more...)
 }
 
 // FindSource returns the source that a person means, by the rules of Find among the sources only: the exact name,
@@ -74,7 +81,8 @@ func (s *Set) FindSource(short string) (Source, error) {
 			return Source{}, fault.New(fault.NotFound, "there is no source %q; the profile of that name uses the source %q",
 				short, chain.Source.Name).WithHint("broker explain %s", short)
 		}
-		return Source{}, fault.New(fault.NotFound, "there is no source %q", short).WithHint("broker profiles list")
+		return Source{}, fault.New(fault.NotFound, "there is no source %q%s", short,
+			didYouMean(Nearest(short, maps.Keys(s.sources), 3))).WithHint("broker profiles list")
 	}
 	name, err := s.only(short, names)
 	src, _ := s.Source(name)
@@ -97,7 +105,8 @@ func (s *Set) exact(name string) (string, bool, error) {
 	return a.target, true, nil
 }
 
-// only chooses among the names that contain short: the only one that has it as a word, or else the only one.
+// only chooses among the names that contain short, at least one: the only one that has it as a word, or else the only
+// one.
 func (s *Set) only(short string, names []string) (string, error) {
 	var words []string
 	for _, name := range names {
@@ -108,10 +117,7 @@ func (s *Set) only(short string, names []string) (string, error) {
 	if len(words) > 0 {
 		names = words
 	}
-	switch len(names) {
-	case 0:
-		return "", s.notFound(short)
-	case 1:
+	if len(names) == 1 {
 		return names[0], nil
 	}
 	more := ""
@@ -183,20 +189,10 @@ func (s *Set) CheckAlias(short string) error {
 	return checkKeyValue(KeyValue{short, "x"})
 }
 
-// near returns up to n names and aliases that are similar to name, the nearest first.
-func (s *Set) near(name string, n int) []string {
-	return Nearest(name, func(yield func(string) bool) {
-		for _, other := range s.names {
-			if !yield(other) {
-				return
-			}
-		}
-		for short := range s.aliases {
-			if !yield(short) {
-				return
-			}
-		}
-	}, n)
+// near returns up to n names and aliases, or words of more, that are similar to name, the nearest first.
+func (s *Set) near(name string, n int, more ...string) []string {
+	words := slices.Concat(s.names, more)
+	return Nearest(name, slices.Values(slices.AppendSeq(words, maps.Keys(s.aliases))), n)
 }
 
 // Nearest returns up to n words that are similar to name as a whole or in one of their parts, the nearest first.
@@ -230,6 +226,14 @@ func Nearest(name string, words iter.Seq[string], n int) []string {
 		names = append(names, c.name)
 	}
 	return names
+}
+
+// didYouMean ends a message about an unknown name with the similar ones, if there are any.
+func didYouMean(near []string) string {
+	if len(near) == 0 {
+		return ""
+	}
+	return "; did you mean " + orList(near) + "?"
 }
 
 // orList joins words as "a" or "b" or "c".

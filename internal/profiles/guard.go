@@ -15,15 +15,49 @@ type Guard struct {
 	Confirm Confirm
 	// Production means that a command that guard_commands names needs a confirmation of its own.
 	Production bool
+	Agents     Agents
 }
+
+// Agents is what the setting agents says about coding agents. The zero Agents gives them what a person gets. For a
+// chain, the values of its profiles and its source add up.
+type Agents struct {
+	ReadOnly bool // their sessions are read-only
+	Ask      bool // a person confirms each session, but never at the terminal of the agent
+	Deny     bool // they get none
+}
+
+// The values of the setting agents.
+const (
+	agentsReadOnly = "read-only"
+	agentsAsk      = "ask"
+	agentsDeny     = "deny"
+)
+
+// String returns the words of the setting, strictest first; it is empty for the zero Agents.
+func (a Agents) String() string {
+	var words []string
+	if a.Deny {
+		words = append(words, agentsDeny)
+	}
+	if a.Ask {
+		words = append(words, agentsAsk)
+	}
+	if a.ReadOnly {
+		words = append(words, agentsReadOnly)
+	}
+	return strings.Join(words, ", ")
+}
+
+// Asks reports whether there are requests for which a person must confirm.
+func (g Guard) Asks() bool { return g.Confirm != Never || g.Production || g.Agents.Ask }
 
 // IsZero reports whether the guard asks for nothing.
 func (g Guard) IsZero() bool { return g == Guard{} }
 
-// String says when a person is asked; it is empty for the zero Guard.
+// String says when a person is asked. It leaves out what Agents.Ask asks, and is empty if nothing is left.
 func (g Guard) String() string {
 	text := map[Confirm]string{
-		First:  "before the first session in a terminal; a yes may last for " + FormatDuration(ConfirmedFor),
+		First:  "before the first session in a terminal (a yes may last for " + FormatDuration(ConfirmedFor) + ")",
 		Always: "before each session",
 	}[g.Confirm]
 	switch {
@@ -65,7 +99,13 @@ func (r *reading) guardOf(v view, g *Guard) {
 	if word == "" && production {
 		own = First
 	}
-	g.add(Guard{own, production})
+	g.add(Guard{own, production, agentsOf(r.take(v, keyAgents, oneOf(agentsReadOnly, agentsAsk, agentsDeny)))})
+}
+
+// agentsOf returns the Agents of one value of the setting.
+func agentsOf(word string) Agents {
+	word = strings.ToLower(word)
+	return Agents{ReadOnly: word == agentsReadOnly, Ask: word == agentsAsk, Deny: word == agentsDeny}
 }
 
 // readOnly reads read_only of each file: one file may add it, and another one does not remove it. A server that is
@@ -88,6 +128,9 @@ func (r *reading) readOnly(name string, all view, compatible bool) bool {
 func (g *Guard) add(other Guard) {
 	g.Confirm = max(g.Confirm, other.Confirm)
 	g.Production = g.Production || other.Production
+	g.Agents.ReadOnly = g.Agents.ReadOnly || other.Agents.ReadOnly
+	g.Agents.Ask = g.Agents.Ask || other.Agents.Ask
+	g.Agents.Deny = g.Agents.Deny || other.Agents.Deny
 }
 
 // notPublished returns an error for a guarded profile that the registry keeps published: every program could read
@@ -96,8 +139,11 @@ func notPublished(at Origin, g Guard) error {
 	if g.IsZero() {
 		return nil
 	}
-	return fault.New(fault.Config, "%s: a profile with confirm or production cannot have publish = true, because "+
-		"nobody would be asked", at).WithHint("vi +%d %s", at.Line, at.File)
+	why := "confirm or production cannot have publish = true, because nobody would be asked"
+	if (g == Guard{Agents: g.Agents}) {
+		why = "agents cannot have publish = true, because every program could read its session"
+	}
+	return fault.New(fault.Config, "%s: a profile with %s", at, why).WithHint("vi +%d %s", at.Line, at.File)
 }
 
 // GuardedCommands is the default of the setting guard_commands.
@@ -163,8 +209,8 @@ func (c CommandPattern) String() string { return strings.Join(c, " ") }
 // plain returns a word with the same form for -destroy, --destroy and --destroy=true, and without the slash at which
 // the * of path.Match ends.
 func plain(s string) string {
-	if strings.HasPrefix(s, "-") {
-		s, _, _ = strings.Cut(strings.TrimPrefix(s, "-"), "=")
+	if rest, ok := strings.CutPrefix(s, "-"); ok {
+		s, _, _ = strings.Cut(rest, "=")
 		s = "-" + strings.TrimPrefix(s, "-")
 	}
 	return strings.ReplaceAll(s, "/", "\x00")

@@ -19,12 +19,12 @@ func TestGuardOfChain(t *testing.T) {
 		want                 Guard
 	}{
 		"no guard":               {"", "", "", Guard{}},
-		"production":             {"", "", "production = true\n", Guard{First, true}},
-		"production, never":      {"", "", "production = true\nconfirm = never\n", Guard{Never, true}},
+		"production":             {"", "", "production = true\n", Guard{Confirm: First, Production: true}},
+		"production, never":      {"", "", "production = true\nconfirm = never\n", Guard{Production: true}},
 		"not production":         {"", "", "production = false\n", Guard{}},
-		"of the source":          {"confirm = always\n", "", "confirm = first\n", Guard{Always, false}},
-		"of a profile within":    {"", "confirm = Always\n", "production = true\n", Guard{Always, true}},
-		"never after production": {"", "production = true\n", "confirm = never\n", Guard{First, true}},
+		"of the source":          {"confirm = always\n", "", "confirm = first\n", Guard{Confirm: Always}},
+		"of a profile within":    {"", "confirm = Always\n", "production = true\n", Guard{Confirm: Always, Production: true}},
+		"never after production": {"", "production = true\n", "confirm = never\n", Guard{Confirm: First, Production: true}},
 	} {
 		registry := sourceSection + c.source + "[profile inner]\nrole_arn = " + account + "a\nsource_profile = security\n" + c.inner +
 			"[profile outer]\nrole_arn = " + account + "b\nsource_profile = inner\n" + c.outer
@@ -40,6 +40,44 @@ func TestGuardOfChain(t *testing.T) {
 	}
 }
 
+// TestAgentsAddUp: what each profile, source and file of a chain says about agents counts, and none removes it.
+func TestAgentsAddUp(t *testing.T) {
+	const role = "role_arn = " + account + "a\nsource_profile = "
+	for name, c := range map[string]struct {
+		config, credentials, source, inner, outer string
+		want                                      string
+	}{
+		"nothing":            {"", "", "", "", "", ""},
+		"read-only":          {"", "", "", "", "agents = read-only\n", "read-only"},
+		"in capitals":        {"", "", "", "", "agents = Deny\n", "deny"},
+		"of the source":      {"", "", "agents = ask\n", "", "", "ask"},
+		"of a profile below": {"", "", "", "agents = deny\n", "agents = read-only\n", "deny, read-only"},
+		"of each file":       {"agents = ask\n", "agents = deny\n", "", "", "agents = read-only\n", "deny, ask, read-only"},
+		"beside a guard":     {"", "", "confirm = first\n", "", "agents = ask\n", "ask"},
+	} {
+		for _, place := range []Place{InDefault, InOther} {
+			set := placed(t, place, "[profile outer]\n"+c.config, "[outer]\n"+c.credentials, sourceSection+c.source+
+				"[profile inner]\n"+role+"security\n"+c.inner+"[profile outer]\n"+role+"inner\n"+c.outer)
+			chain, err := set.Resolve("outer")
+			if err != nil || chain.Guard.Agents.String() != c.want {
+				t.Errorf("%s, %v: %q, %v", name, place, chain.Guard.Agents, err)
+			}
+		}
+	}
+	_, err := load(t, "", "", sourceSection+"[profile dev]\n"+role+"security\nagents = readonly\n").Resolve("dev")
+	if !fault.Is(err, fault.Config) || !strings.Contains(err.Error(), "agents is not read-only or ask or deny") {
+		t.Errorf("of a wrong value: %v", err)
+	}
+	_, err = load(t, "", "", sourceSection+"[profile dev]\n"+role+"security\nagents = ask\npublish = true\n").Resolve("dev")
+	if !fault.Is(err, fault.Config) || !strings.Contains(err.Error(), "agents cannot have publish = true") {
+		t.Errorf("published: %v", err)
+	}
+	set := placed(t, InDefault, corpSession+"agents = deny\n"+corpAdmin, "", "")
+	if chain, err := set.Resolve("admin"); err != nil || !chain.Guard.Agents.Deny {
+		t.Errorf("of an sso-session: %+v, %v", chain.Guard, err)
+	}
+}
+
 // TestGuardsOfAllFiles: each file may add a guard, and none removes one of another file.
 func TestGuardsOfAllFiles(t *testing.T) {
 	const role = "role_arn = " + account + "a\nsource_profile = security\n"
@@ -52,9 +90,9 @@ func TestGuardsOfAllFiles(t *testing.T) {
 		"only in the config":           {role + "read_only = true\n", "", "", Guard{}, true},
 		"only in the credentials":      {role, "read_only = TRUE\n", "", Guard{}, true},
 		"config of a registry profile": {"read_only = true\n", "", role, Guard{}, true},
-		"removed by the config":        {lenient, "", role + strict, Guard{Always, false}, true},
-		"removed by the registry":      {strict, "", role + lenient, Guard{Always, false}, true},
-		"removed by the credentials":   {role + strict, lenient, "", Guard{Always, false}, true},
+		"removed by the config":        {lenient, "", role + strict, Guard{Confirm: Always}, true},
+		"removed by the registry":      {strict, "", role + lenient, Guard{Confirm: Always}, true},
+		"removed by the credentials":   {role + strict, lenient, "", Guard{Confirm: Always}, true},
 		"off":                          {role + "read_only = false\n", "", "", Guard{}, false},
 	} {
 		for _, place := range []Place{InDefault, InOther} {
@@ -98,7 +136,7 @@ func TestGuardOfSourceInProfileSection(t *testing.T) {
 	} {
 		set := load(t, files[0], files[1], files[2])
 		for _, profile := range []string{"dev", "security"} {
-			if chain, err := set.Resolve(profile); err != nil || chain.Guard != (Guard{Always, true}) {
+			if chain, err := set.Resolve(profile); err != nil || chain.Guard != (Guard{Confirm: Always, Production: true}) {
 				t.Errorf("%s: %s: %+v, %v", name, profile, chain.Guard, err)
 			}
 		}
@@ -230,7 +268,7 @@ func TestGuardsOfTheUsualFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if chain, err := set.Resolve("dev"); err != nil || chain.Guard != (Guard{First, true}) {
+	if chain, err := set.Resolve("dev"); err != nil || chain.Guard != (Guard{Confirm: First, Production: true}) {
 		t.Errorf("after a change: %+v, %v", chain.Guard, err)
 	}
 }

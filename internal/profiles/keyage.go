@@ -2,8 +2,6 @@ package profiles
 
 import (
 	"fmt"
-	"strconv"
-	"strings"
 	"time"
 
 	"broker/internal/fault"
@@ -49,16 +47,6 @@ func (s Settings) OldKey(source string, created, now time.Time) (key OldKey, is 
 const day = 24 * time.Hour
 
 func days(d time.Duration) int { return int(d / day) }
-
-// ParseDays reads a time such as 90d. The error continues the name of the setting in a message.
-func ParseDays(s string) (time.Duration, error) {
-	number, unit := strings.CutSuffix(s, "d")
-	n, err := strconv.ParseUint(number, 10, 16)
-	if !unit || err != nil || n == 0 {
-		return 0, fmt.Errorf("is not a number of days such as 90d")
-	}
-	return time.Duration(n) * day, nil
-}
 
 // checkDay accepts a day such as 2026-01-31.
 func checkDay(s string) error {

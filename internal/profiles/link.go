@@ -439,7 +439,7 @@ func (l *linker) shadowedByLine(name string, moved []string) error {
 				at := Origin{l.path(doc), e.line}
 				switch {
 				case s.kind == sectionInherited && (shadow || isMovedKey(e.key) || key == keyCredentialProcess ||
-					awsKeys[key] != "" && l.section(ConfigDocument, name) == nil):
+					slices.Contains(awsKeys, key) && l.section(ConfigDocument, name) == nil):
 					return fault.New(fault.Config, "%s: the AWS CLI applies this %s of [DEFAULT] to each profile "+
 						"of the file, and Broker does not edit [DEFAULT]", at, key)
 				case s.loose || s.kind == sectionInherited || !shadow, key == keyAccessKeyID && len(e.value) > 0:

@@ -541,7 +541,7 @@ func FuzzLink(f *testing.F) {
 }
 
 // TestLinkRandomFiles runs FuzzLink's check on files assembled at random from typical parts.
-func TestLinkRandomFiles(t *testing.T) { testRandomFiles(t, 500) }
+func TestLinkRandomFiles(t *testing.T) { testRandomFiles(t, 200) }
 
 func TestLinkRandomFilesLong(t *testing.T) { testRandomFiles(t, 4_000) }
 

@@ -49,6 +49,28 @@ func (s *Set) List() []Summary {
 	return list
 }
 
+// Linked returns the linked profiles, sorted by name, with only Name, Helper, Asks and Linked set. It resolves none, so
+// it is faster than List.
+func (s *Set) Linked() (list []Summary) {
+	for _, name := range s.names {
+		p, _ := s.lookup(name)
+		if helper, asks, linked := s.helper(p); linked {
+			list = append(list, Summary{Name: name, Helper: helper, Asks: asks, Linked: true})
+		}
+	}
+	return list
+}
+
+// helper returns the credproc that AWS tools ask for a profile, the profile that they ask it for, and whether the
+// profile is linked: the registry defines it, or it is a source.
+func (s *Set) helper(p profile) (helper, asks string, linked bool) {
+	words := SplitCommand(p.aws.text(keyCredentialProcess))
+	if !isCredproc(words) {
+		return "", "", false
+	}
+	return words[0], helperProfile(words), p.ours || s.sources[p.name] != nil
+}
+
 func (s *Set) summary(name string) Summary {
 	p, found := s.lookup(name)
 	sum := Summary{Name: name, Kind: s.kindOf(p)}
@@ -62,10 +84,7 @@ func (s *Set) summary(name string) Summary {
 			sum.AccountID, sum.PermissionSet = p.own.text(keySSOAccountID), p.own.text(keySSORoleName)
 		}
 		sum.Region = p.all.text(keyRegion)
-		if words := SplitCommand(p.aws.text(keyCredentialProcess)); isCredproc(words) {
-			sum.Helper, sum.Asks = words[0], helperProfile(words)
-			sum.Linked = p.ours || s.sources[name] != nil
-		}
+		sum.Helper, sum.Asks, sum.Linked = s.helper(p)
 		sum.PlainKey, _ = p.plainKey()
 	}
 	if src := s.sources[name]; src != nil && sum.Kind == KindSource {

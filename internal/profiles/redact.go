@@ -67,7 +67,7 @@ func hiddenLine(doc Document, text []byte) bool {
 
 func hiddenEntry(doc Document, src []byte, e *entry) bool {
 	key := strings.ToLower(string(e.key))
-	_, known := awsKeys[key]
+	known := slices.Contains(awsKeys, key)
 	switch {
 	case slices.Contains([]string{keyAccessKeyID, keySecretKey, keySessionToken}, key):
 		return true
@@ -93,8 +93,8 @@ func HoldsSecret(config []byte) bool {
 			continue
 		}
 		key := bytes.ToLower(bytes.TrimSpace(text[:i]))
-		if _, known := awsKeys[string(key)]; looksSecret(key) &&
-			(!known || slices.Contains([]string{keySecretKey, keySessionToken}, string(key))) {
+		if looksSecret(key) && (!slices.Contains(awsKeys, string(key)) ||
+			slices.Contains([]string{keySecretKey, keySessionToken}, string(key))) {
 			return true
 		}
 	}

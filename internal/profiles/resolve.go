@@ -2,7 +2,6 @@ package profiles
 
 import (
 	"errors"
-	"fmt"
 	"path"
 	"slices"
 	"strings"
@@ -428,14 +427,11 @@ func readSource(b *block) *registered {
 	return src
 }
 
-// notFound returns the error for an unknown name, with up to three similar names.
-func (s *Set) notFound(name string) error {
+// notFound returns the error for an unknown name, with up to three similar names, also from more.
+func (s *Set) notFound(name string, more ...string) error {
 	if err := s.sessionOnly(name); err != nil {
 		return err
 	}
-	message := fmt.Sprintf("no profile, source or alias is called %q", name)
-	if near := s.near(name, 3); len(near) > 0 {
-		message += "; did you mean " + orList(near) + "?"
-	}
-	return fault.New(fault.NotFound, "%s", message).WithHint("broker profiles list")
+	return fault.New(fault.NotFound, "no profile, source or alias is called %q%s", name,
+		didYouMean(s.near(name, 3, more...))).WithHint("broker profiles list")
 }

@@ -538,6 +538,10 @@ func TestList(t *testing.T) {
 			t.Errorf("got\n%+v\nwant\n%+v", got[i], want[i])
 		}
 	}
+	linked := []Summary{{Name: "dev", Linked: true, Helper: "/x/credproc", Asks: "dev"}}
+	if got := set.Linked(); !reflect.DeepEqual(got, linked) {
+		t.Errorf("linked are %+v", got)
+	}
 	if s := set.Sources(); len(s) != 1 || s[0].Name != "security" {
 		t.Error(s)
 	}

@@ -3,6 +3,7 @@ package profiles
 import (
 	"bytes"
 	"errors"
+	"slices"
 
 	"broker/internal/fault"
 )
@@ -99,11 +100,4 @@ func pass(
 	return nil
 }
 
-func same(a, b Documents) bool {
-	for i := range a {
-		if !bytes.Equal(a[i], b[i]) {
-			return false
-		}
-	}
-	return true
-}
+func same(a, b Documents) bool { return slices.EqualFunc(a[:], b[:], bytes.Equal) }

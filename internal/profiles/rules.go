@@ -1,6 +1,9 @@
 package profiles
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // A Place is where a setting is written.
 type Place int
@@ -70,6 +73,7 @@ var Rules = []Rule{
 	{keyDuration, inFiles(Taken, Taken, OnceTrusted)},
 	// What a role's session may do, and whom it names.
 	{keyReadOnly, inFiles(Taken, Taken, Taken)},
+	{keyAgents, inFiles(Taken, Taken, Taken)},
 	{keySourceIdentity, inFiles(Taken, Unread, Unread)},
 	{keySessionTags, inFiles(Taken, Unread, Unread)},
 	{keyTransitiveTags, inFiles(Taken, Unread, Unread)},
@@ -98,6 +102,7 @@ var Rules = []Rule{
 	{"BROKER_STATE_DIR", environment(Taken, Taken)},
 	{"BROKER_RUNTIME_DIR", environment(Taken, Taken)},
 	{"BROKER_SOCKET", environment(Taken, Taken)},
+	{"BROKER_DOOR", environment(Taken, Unread)}, // only a client reads it, and then asks nobody but the door
 	{"HOME", environment(Taken, Taken)},
 	{"XDG_CONFIG_HOME", environment(Taken, Taken)}, // for Broker's own files; the daemon's child processes see only the unit's value
 	{"XDG_DATA_HOME", environment(Taken, Taken)},
@@ -141,30 +146,32 @@ func environment(shell, unit Decision) [countPlaces]Decision {
 
 // harmless are the keys that redirect nothing. They choose between AWS's own hosts, are descriptive, or make a
 // profile one that Broker does not serve.
-var harmless = set(keyRegion, keySTSRegional, keyFIPS, keyIgnoreEndpoints, keySTS, keyOutput,
+var harmless = []string{keyRegion, keySTSRegional, keyFIPS, keyIgnoreEndpoints, keySTS, keyOutput,
 	keyCredentialSource, keyAccessKeyID, keySecretKey, keySessionToken, keySourceKeyID, keySession, keyMFASeed,
 	keyConfirm, keyProduction,
 	keyGuardCommands,
 	keyMFA,
 	keySessionDuration, keyLockAfter, keyLockOn, keyAudit, keyMFAPrompt, keyNotices, keyMaxAge, keyKeyCreated,
 	keyTrustSum, keyTrustListener,
-	keyProfiles, keyAccounts)
+	keyProfiles, keyAccounts}
 
-var ruleByName = func() map[string]*Rule {
-	m := make(map[string]*Rule, len(Rules))
+// ruleOf returns the rule of a key or variable, or nil.
+func ruleOf(name string) *Rule {
 	for i := range Rules {
-		m[Rules[i].Name] = &Rules[i]
+		if Rules[i].Name == name {
+			return &Rules[i]
+		}
 	}
-	return m
-}()
+	return nil
+}
 
 // Decide returns what happens to a key in a place. All code must ask Decide and decide nothing itself. A key
 // without a rule is a defect.
 func Decide(key string, place Place) Decision {
-	if rule := ruleByName[key]; rule != nil {
+	if rule := ruleOf(key); rule != nil {
 		return rule.In[place]
 	}
-	if _, ok := harmless[key]; ok {
+	if slices.Contains(harmless, key) {
 		return Taken
 	}
 	panic(fmt.Sprintf("the key %q has no rule", key))

@@ -42,17 +42,17 @@ func TestEachKeyHasARule(t *testing.T) {
 		t.Fatalf("only %d keys were found: the test is void", len(keys))
 	}
 	for _, key := range keys {
-		rule, isHarmless := ruleByName[key], harmless[key] != ""
+		rule, isHarmless := ruleOf(key), slices.Contains(harmless, key)
 		if (rule == nil) != isHarmless {
 			t.Errorf("%s: it must either have a row in Rules or be listed as harmless", key)
 			continue
 		}
-		if rule != nil && rule.In[InDefault] == Unread && rule.In[InOther] == Unread && awsKeys[key] != "" {
+		if rule != nil && rule.In[InDefault] == Unread && rule.In[InOther] == Unread && slices.Contains(awsKeys, key) {
 			t.Errorf("%s is kept from the AWS files, but no rule decides about it there", key)
 		}
 	}
 	for section, known := range registryKeys {
-		for key := range known {
+		for _, key := range known {
 			if !slices.Contains(keys, key) {
 				t.Errorf("[%s] has a key %s that is not in table.go", section, key)
 			}
@@ -79,7 +79,7 @@ func TestEachVariableHasARule(t *testing.T) {
 		src, err := os.ReadFile(path)
 		for _, m := range reads.FindAllStringSubmatch(string(src), -1) {
 			found++
-			if ruleByName[m[1]] == nil && !slices.Contains(described, m[1]) && !slices.Contains(clientOnly, m[1]) {
+			if ruleOf(m[1]) == nil && !slices.Contains(described, m[1]) && !slices.Contains(clientOnly, m[1]) {
 				t.Errorf("%s reads %s, which has no row in Rules", path, m[1])
 			}
 		}
@@ -94,7 +94,7 @@ func TestEachVariableHasARule(t *testing.T) {
 var clientOnly = []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE",
 	"AWS_REGION", "AWS_DEFAULT_REGION", "AWS_LOGIN_CACHE_DIRECTORY", "BROKER_PROFILE", "BROKER_EXPIRATION",
 	"AWS_VAULT_BACKEND", "AWS_VAULT_FILE_DIR", "AWS_VAULT_FILE_PASSPHRASE", "AWS_VAULT_SECRET_SERVICE_COLLECTION_NAME",
-	"AWS_SSO_CONFIG"}
+	"AWS_SSO_CONFIG", "KUBERNETES_EXEC_INFO"}
 
 // TestRulesOfEnvironment checks that the code that builds the daemon's environment follows Rules for each
 // variable. The AWS file variables are the exception, since each request names its own files.
@@ -104,7 +104,7 @@ func TestRulesOfEnvironment(t *testing.T) {
 		t.Fatalf("%d variables: the test is void", len(weighty))
 	}
 	for name, from := range weighty {
-		rule := ruleByName[name]
+		rule := ruleOf(name)
 		if rule == nil {
 			t.Errorf("%s has no row", name)
 			continue
@@ -192,6 +192,7 @@ func TestWalkRules(t *testing.T) {
 			keyBrowser:        "browser = /bin/evil\n",
 			keyPublish:        "publish = true\n",
 			keyReadOnly:       "read_only = true\n",
+			keyAgents:         "agents = deny\n",
 			keySourceIdentity: "source_identity = paul\n",
 			keySessionTags:    "session_tags = a=b\n",
 			keyTransitiveTags: "session_tags = a=b\ntransitive_tags = a\n",

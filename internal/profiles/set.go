@@ -25,6 +25,7 @@ type Set struct {
 	// directories is nil if the registry has no section [directory PATH].
 	directories *Directories
 	guesses     atomic.Int32
+	portals     func() map[string]profile // see firstPortals
 }
 
 // registered is a [source NAME] section, parsed once.
@@ -50,6 +51,7 @@ func newSet(files Files, states [3]state) *Set {
 		aliases: map[string]alias{},
 		known:   make(map[string]struct{}, len(states[configFile].table.blocks)),
 	}
+	s.portals = sync.OnceValue(s.firstPortals)
 	for i := range states {
 		st := &states[i]
 		if st.trouble != nil {

@@ -3,6 +3,7 @@ package profiles
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net/url"
 	"path/filepath"
 	"slices"
@@ -73,8 +74,10 @@ var settingKeys = []settingKey{
 		return nil
 	}},
 	{name: keyMaxAge, values: "a number of days such as 90d", read: func(s *Settings, v string) (err error) {
-		s.MaxAge, err = ParseDays(v)
-		return err
+		if s.MaxAge, err = ParseDuration(v); err != nil || s.MaxAge == 0 || s.MaxAge%day != 0 {
+			return errors.New("is not a number of days such as 90d")
+		}
+		return nil
 	}},
 	{name: keyGuardCommands, values: "patterns with commas between; default means the list of the documentation",
 		fallback: "default", apart: true, read: func(_ *Settings, v string) error {
@@ -125,15 +128,6 @@ var settingKeys = []settingKey{
 	{name: keyBrowser, values: "a command", apart: true, read: func(_ *Settings, v string) error { // see Browser
 		return checkCommand(v)
 	}},
-}
-
-// settingNames returns the keys of [settings], for the parser.
-func settingNames() map[string]string {
-	m := make(map[string]string, len(settingKeys))
-	for _, k := range settingKeys {
-		m[k.name] = k.name
-	}
-	return m
 }
 
 // Settings returns the [settings] of the registry, with defaults for missing keys. Durations have units, such as
@@ -229,28 +223,40 @@ func CheckSetting(key, value string) (string, error) {
 		}
 		return k.name, nil
 	}
-	message := fmt.Sprintf("%.40q is not a setting", key)
-	if near := Nearest(key, slices.Values(SettingKeys()), 3); len(near) > 0 {
-		message += "; did you mean " + orList(near) + "?"
-	}
-	return "", fault.New(fault.Usage, "%s", message).WithHint("broker config list")
+	return "", fault.New(fault.Usage, "%.40q is not a setting%s", key,
+		didYouMean(Nearest(key, slices.Values(SettingKeys()), 3))).WithHint("broker config list")
 }
 
-// ParseDuration reads a duration with units, such as 12h, 90m or 1h30m; 0 needs no unit. The error continues the
-// name of the setting or flag in a message.
+// ParseDuration reads a duration with units, such as 12h, 90m, 1h30m or 7d; 0 needs no unit. A day has 24 hours, and
+// days come first. The error continues the name of the setting or flag in a message.
 func ParseDuration(s string) (time.Duration, error) {
-	d, err := time.ParseDuration(s)
-	switch n, errn := strconv.ParseUint(s, 10, 31); {
-	case errn == nil && n > 0:
+	wrong := errors.New("is not a duration such as 12h, 90m, 1h30m or 7d")
+	if n, err := strconv.ParseUint(s, 10, 31); err == nil && n > 0 {
 		return 0, noUnit(n)
-	case err != nil || d < 0:
-		return 0, errors.New("is not a duration such as 12h, 90m or 1h30m")
 	}
-	return d, nil
+	var long time.Duration
+	if count, rest, found := strings.Cut(s, "d"); found {
+		n, err := strconv.ParseUint(count, 10, 16)
+		if err != nil {
+			return 0, wrong
+		}
+		if long, s = time.Duration(n)*day, rest; s == "" {
+			return long, nil
+		}
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil || d < 0 || d > math.MaxInt64-long {
+		return 0, wrong
+	}
+	return long + d, nil
 }
 
-// FormatDuration writes a duration in whole seconds, without zero units at the end: 8h, 1h30m, 20s.
+// FormatDuration writes a duration in whole seconds, without zero units at the end: 8h, 1h30m, 20s. From two
+// whole days on, it writes days: 24h, 36h, 2d, 7d.
 func FormatDuration(d time.Duration) string {
+	if d >= 2*day && d%day == 0 {
+		return strconv.Itoa(days(d)) + "d"
+	}
 	text := d.Round(time.Second).String()
 	if rest, ok := strings.CutSuffix(text, "m0s"); ok {
 		text = rest + "m"
@@ -280,8 +286,7 @@ func (n noUnit) example() string {
 
 // mend returns the command that replaces a wrong value.
 func (k *settingKey) mend(err error) fault.Hint {
-	var n noUnit
-	if errors.As(err, &n) {
+	if n, ok := errors.AsType[noUnit](err); ok {
 		return fault.Hintf("broker config set %s %s", k.name, n.example())
 	}
 	return fault.Hintf("broker config set %s VALUE", k.name)

@@ -25,8 +25,8 @@ func TestSettingsAreDocumented(t *testing.T) {
 			t.Errorf("docs/settings.md says that the default of %s is %s; it is %s", k.name, rows[i][2], k.fallback)
 		}
 	}
-	for _, names := range []map[string]string{registryKeys[SectionSource], registryKeys[SectionProfile]} {
-		for name := range names {
+	for _, names := range [][]string{registryKeys[SectionSource], registryKeys[SectionProfile]} {
+		for _, name := range names {
 			if !strings.Contains(string(page), "`"+name+"`") {
 				t.Errorf("docs/settings.md does not mention %s", name)
 			}

@@ -98,38 +98,35 @@ func scopesOf(s string) []string {
 
 // CheckPortal returns an error if these are not the start URL, region and scopes of a portal. The scopes may be empty.
 func CheckPortal(startURL, region, scopes string) error {
-	for _, key := range [][2]string{{"start URL", startURL}, {"region", region}} {
-		if key[1] == "" {
-			return fault.New(fault.Config, "the %s is missing", key[0])
-		}
+	err := checkGiven(given{"start URL", startURL, checkStartURL}, given{"region", region, checkRegion})
+	if err != nil || scopes == "" {
+		return err
 	}
-	if err := checkStartURL(startURL); err != nil {
-		return fault.New(fault.Config, "the start URL %.100q %w", startURL, err)
-	}
-	if err := checkRegion(region); err != nil {
-		return fault.New(fault.Config, "the region %.100q %w", region, err)
-	}
-	if scopes == "" {
-		return nil
-	}
-	if err := checkScopes(scopes); err != nil {
-		return fault.New(fault.Config, "the scopes %.100q %w", scopes, err)
-	}
-	return nil
+	return checkGiven(given{"scopes", scopes, checkScopes})
 }
 
 // CheckAssignment returns an error if these are not an account and the name of a permission set.
 func CheckAssignment(account, role string) error {
-	for _, key := range [][2]string{{"account", account}, {"role", role}} {
-		if key[1] == "" {
-			return fault.New(fault.Config, "the %s is missing", key[0])
+	return checkGiven(given{"account", account, checkAccountID}, given{"role", role, checkPermissionSet})
+}
+
+// given is a value that a person gave, with its name in messages.
+type given struct {
+	name, value string
+	check       check
+}
+
+// checkGiven returns an error for the first value that is missing, or else for the first that its check refuses.
+func checkGiven(values ...given) error {
+	for _, v := range values {
+		if v.value == "" {
+			return fault.New(fault.Config, "the %s is missing", v.name)
 		}
 	}
-	if err := checkAccountID(account); err != nil {
-		return fault.New(fault.Config, "the account %.100q %w", account, err)
-	}
-	if err := checkPermissionSet(role); err != nil {
-		return fault.New(fault.Config, "the role %.100q %w", role, err)
+	for _, v := range values {
+		if err := v.check(v.value); err != nil {
+			return fault.New(fault.Config, "the %s %.100q %w", v.name, v.value, err)
+		}
 	}
 	return nil
 }
@@ -268,6 +265,12 @@ func (s *Set) portalOf(r *reading, p profile, src *registered) {
 	s.portal(r, from, what, src)
 	if !p.own.has(keySSOSession) {
 		src.Name, src.Scopes = src.StartURL, []string{AccountScope}
+		if first, known := s.portals()[src.StartURL]; known && r.err == nil &&
+			first.own.text(keySSORegion) != src.Endpoint.Region {
+			r.err = fault.New(fault.Config,
+				"%s: %s of profile %q differs from the one of profile %q at %s, which has the same %s",
+				p.own.origin(keySSORegion), keySSORegion, p.name, first.name, first.own.origin(keySSORegion), keySSOStartURL)
+		}
 	}
 	src.assignment = &Assignment{
 		Profile:   p.name,
@@ -289,6 +292,23 @@ func (s *Set) portal(r *reading, v view, what string, src *registered) {
 	if src.Scopes = scopesOf(r.take(v, keySSOScopes, checkScopes)); src.Scopes == nil {
 		src.Scopes = []string{AccountScope}
 	}
+}
+
+// firstPortals returns a profile without an sso_session for each start URL, those of the registry first. The start URL
+// names the login, and a portal is in one region.
+func (s *Set) firstPortals() map[string]profile {
+	first := map[string]profile{}
+	for _, name := range s.names {
+		p, _ := s.lookup(name)
+		if kind, _ := p.kind(); kind != Portal || p.own.has(keySSOSession) || checkRegion(p.own.text(keySSORegion)) != nil {
+			continue
+		}
+		at := StartURL(p.own.text(keySSOStartURL))
+		if other, known := first[at]; !known || p.ours && !other.ours {
+			first[at] = p
+		}
+	}
+	return first
 }
 
 // needs is take for a key that must be there.
@@ -443,14 +463,17 @@ func (s *Set) FindLogin(short string) (string, error) {
 	if _, ok, _ := s.LoginSource(short); ok || len(s.ssoSession(short)) > 0 {
 		return short, nil
 	}
-	var found []string
+	var sessions, found []string
 	for _, name := range s.sessionNames() {
-		if _, known := s.known[name]; !known && strings.Contains(name, short) {
+		if _, known := s.known[name]; known {
+			continue
+		}
+		if sessions = append(sessions, name); strings.Contains(name, short) {
 			found = append(found, name)
 		}
 	}
 	if len(found) == 0 {
-		return s.Find(short)
+		return s.find(short, sessions...)
 	}
 	for _, name := range s.names {
 		if p, _ := s.lookup(name); strings.Contains(name, short) && s.kindOf(p) != KindOther {
@@ -505,7 +528,7 @@ func readConsoleLogin(b *block) *registered {
 	}}
 	r.guard(v, &src.Guard)
 	for _, set := range b.settings {
-		if _, ok := consoleKeys[set.key]; !ok && r.err == nil {
+		if !slices.Contains(consoleKeys, set.key) && r.err == nil {
 			r.err = fault.New(fault.Config, "%s: source %q has login_session, so it cannot have %s",
 				Origin{b.origin.File, set.line}, b.name, set.key)
 		}
@@ -515,7 +538,7 @@ func readConsoleLogin(b *block) *registered {
 }
 
 // consoleKeys are the keys of a source that is a console login.
-var consoleKeys = set(keyLoginSession, keyRegion, keyConfirm, keyProduction, keyBrowser)
+var consoleKeys = []string{keyLoginSession, keyRegion, keyConfirm, keyProduction, keyAgents, keyBrowser}
 
 // webIdentityRole reads the role of a profile with a web identity token. AWS tools ignore the other keys of a role.
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html
@@ -547,10 +570,16 @@ func (s *Set) webIdentityRole(r *reading, p, asked profile) Role {
 	return role
 }
 
-// notLimited refuses read_only in a profile whose session takes no session policy.
+// notLimited refuses read_only and agents = read-only in a profile whose session takes no session policy.
 // https://docs.aws.amazon.com/singlesignon/latest/PortalAPIReference/API_GetRoleCredentials.html
 func (r *reading) notLimited(all view, name string, kind Kind) {
 	set, b := all.find(keyReadOnly)
+	what := keyReadOnly
+	for _, section := range all {
+		if s, at := (view{section}).find(keyAgents); set == nil && s != nil && agentsOf(s.value).ReadOnly {
+			set, b, what = s, at, keyAgents+" = read-only"
+		}
+	}
 	if set == nil || r.err != nil {
 		return
 	}
@@ -559,7 +588,7 @@ func (r *reading) notLimited(all view, name string, kind Kind) {
 		why = "but Identity Center gives the session of a permission set without a session policy; use a permission set " +
 			"that only reads"
 	}
-	r.err = fault.New(fault.Config, "%s: profile %q has read_only, %s", Origin{b.origin.File, set.line}, name, why).
+	r.err = fault.New(fault.Config, "%s: profile %q has %s, %s", Origin{b.origin.File, set.line}, name, what, why).
 		WithHint("vi +%d %s", set.line, b.origin.File)
 }
 

@@ -138,6 +138,7 @@ func TestResolveRefusesOtherSources(t *testing.T) {
 		{"a wrong scope", strings.Replace(keys(""), "sso_region", "sso_registration_scopes = a b\nsso_region", 1), "", "admin", fault.Config, "/config:3: sso_registration_scopes is not"},
 		{"a nameless session in the registry", "", "[sso-session]\nsso_region = eu-west-1\n", "x", fault.Config, "/registry:1: this sso-session has no name"},
 		{"an unknown key in a session of the registry", "", "[sso-session corp]\nsso_regoin = eu-west-1\n", "x", fault.Config, `/registry:2: unknown key "sso_regoin"; did you mean sso_region?`},
+		{"another region of a portal", legacyAdmin + strings.NewReplacer("old", "older", "eu-west-1", "us-east-1").Replace(legacyAdmin), "", "older", fault.Config, `/config:8: sso_region of profile "older" differs from the one of profile "old" at /config:3, which has the same sso_start_url`},
 		{"a session with the name of a source", keys(""), strings.ReplaceAll(sourceSection, "security", "corp"), "admin", fault.Config, "/config:1: sso-session corp has the name of the source at /registry:1"},
 		{"a console login with the name of a session", "[sso-session me]\n[profile me]\nlogin_session = " + consoleUser + "\n", "", "me", fault.Config, "/config:3: profile me has the name of the [sso-session] at /config:1"},
 		{"a web identity with the name of a source", "[profile security]\nrole_arn = " + account + "x\nweb_identity_token_file = /t\n", sourceSection, "security", fault.Config, "/config:3: profile security has the name of the source at /registry:1"},
@@ -151,6 +152,7 @@ func TestResolveRefusesOtherSources(t *testing.T) {
 		{"a token and tags", "", "[profile ci]\nrole_arn = " + account + "x\nweb_identity_token_file = /t\nsession_tags = a=b\n", "ci", fault.Config, "so it cannot have session_tags"},
 		{"a token for another STS", "[profile ci]\nrole_arn = " + account + "x\nweb_identity_token_file = /t\nendpoint_url = https://x.example\n", "", "ci", fault.NotConfirmed, "/config:4: endpoint_url"},
 		{"read-only", keys("read_only = true\n"), "", "admin", fault.Config, `/config:7: profile "admin" has read_only, but Identity Center gives the session of a permission set without a session policy`},
+		{"agents of a permission set", keys("agents = read-only\n"), "", "admin", fault.Config, `/config:7: profile "admin" has agents = read-only, but Identity Center gives the session of a permission set without a session policy`},
 		{"read-only console login", "[profile me]\nlogin_session = " + consoleUser + "\nregion = eu-west-1\nread_only = true\n", "", "me", fault.Config, `/config:4: profile "me" has read_only, which needs a role_arn`},
 		{"tags of a permission set", corpSession, strings.Replace(corpAdmin, "sso_role_name", "session_tags = a=b\nsso_role_name", 1), "admin", fault.Config, "session_tags needs a role_arn"},
 		{"a code for each session", corpSession + corpAdmin, "[profile dev]\nrole_arn = " + account + "x\nsource_profile = admin\nmfa = each\n", "dev", fault.Config, `/registry:4: profile "dev" has mfa = each, but its source is not an IAM user`},
@@ -295,7 +297,7 @@ func TestGuardOfASession(t *testing.T) {
 			"[profile admin]\nsso_session = corp\nsso_account_id = 444455556666\nsso_role_name = Admin\nproduction = true\n"),
 	} {
 		for _, name := range []string{"admin", "dev"} {
-			if c, err := set.Resolve(name); err != nil || c.Guard != (Guard{Always, true}) {
+			if c, err := set.Resolve(name); err != nil || c.Guard != (Guard{Confirm: Always, Production: true}) {
 				t.Errorf("%s: %s: %+v, %v", what, name, c.Guard, err)
 			}
 		}
@@ -309,7 +311,7 @@ func TestGuardOfASession(t *testing.T) {
 // TestTrustCoversLimits checks that a confirmation ends when an AWS file limits less than before.
 func TestTrustCoversLimits(t *testing.T) {
 	config := corpSession + corpAdmin + "confirm = always\nproduction = true\n" +
-		"[profile dev]\nrole_arn = " + account + "x\nsource_profile = admin\nread_only = true\n"
+		"[profile dev]\nrole_arn = " + account + "x\nsource_profile = admin\nread_only = true\nagents = deny\n"
 	registry := ""
 	for _, name := range []string{"admin", "dev"} {
 		trust, err := placed(t, InOther, config, "", "").Trust(name)
@@ -327,6 +329,8 @@ func TestTrustCoversLimits(t *testing.T) {
 		{"production = true\n", "", "", []string{"admin", "dev"}},
 		{"read_only = true\n", "", "", []string{"dev"}},
 		{"read_only = true\n", "true", "false", []string{"dev"}},
+		{"agents = deny\n", "", "", []string{"dev"}},
+		{"agents = deny\n", "deny", "ask", []string{"dev"}},
 	} {
 		line := strings.Replace(tt.line, cmp.Or(tt.from, tt.line), tt.to, 1)
 		set := placed(t, InOther, strings.Replace(config, tt.line, line, 1), "", registry)
@@ -378,6 +382,13 @@ func TestLoginSources(t *testing.T) {
 		if got, err := set.FindLogin(short); err != nil || got != want {
 			t.Errorf("%s: %q, %v", short, got, err)
 		}
+	}
+	if _, err := set.FindLogin("coprp"); !fault.Is(err, fault.NotFound) ||
+		!strings.Contains(err.Error(), `did you mean "corp"?`) {
+		t.Error(err)
+	}
+	if _, err := set.Find("coprp"); !fault.Is(err, fault.NotFound) || strings.Contains(err.Error(), `"corp"`) {
+		t.Errorf("a portal is not a profile: %v", err)
 	}
 	if got, err := set.Find("corp"); !fault.Is(err, fault.NotFound) || !strings.Contains(err.Error(), `name one of its profiles: "admin"`) {
 		t.Errorf("%q, %v", got, err)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"broker/internal/fault"
+	"broker/internal/record"
 	"broker/internal/system"
 )
 
@@ -261,6 +262,9 @@ func readFile(path string) ([]byte, system.Stamp, error) {
 		return nil, system.Stamp{}, nil
 	case errors.Is(err, system.ErrNotRegular) && fi != nil:
 		return nil, system.StampOf(fi), fault.New(fault.Config, "%s is not a file but a %s", path, modeName(fi.Mode()))
+	case errors.Is(err, fs.ErrPermission):
+		return nil, system.Stamp{}, fault.New(fault.Config, "%s cannot be read: %w", path, reason(err)).
+			WithHint("%s", record.Unreadable(path))
 	case err != nil:
 		return nil, system.Stamp{}, fault.New(fault.Config, "%s cannot be read: %w", path, reason(err))
 	}
@@ -284,8 +288,7 @@ func readFile(path string) ([]byte, system.Stamp, error) {
 
 // reason returns the cause without the path, since the message already has the path.
 func reason(err error) error {
-	var pe *fs.PathError
-	if errors.As(err, &pe) {
+	if pe, ok := errors.AsType[*fs.PathError](err); ok {
 		return pe.Err
 	}
 	return err

@@ -461,3 +461,17 @@ func TestLoadBrokenRegistry(t *testing.T) {
 		t.Errorf("region %q", got)
 	}
 }
+
+// TestUnreadableFileHasAHint: a file that may not be read has a hint.
+func TestUnreadableFileHasAHint(t *testing.T) {
+	if os.Geteuid() == 0 {
+		t.Skip("root may read each file")
+	}
+	path := filepath.Join(t.TempDir(), "config")
+	if err := os.WriteFile(path, nil, 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ReadFile(path); fault.Of(err) == nil || fault.Of(err).Hint != fault.Hintf("ls -ld %s", path) {
+		t.Errorf("%v, hint %q", err, fault.Of(err).Hint)
+	}
+}

@@ -56,6 +56,7 @@ const (
 	keyTransitiveTags  = "transitive_tags"
 	keyOptionalTags    = "optional_tags"
 	keyReadOnly        = "read_only"
+	keyAgents          = "agents"
 	keySourceKeyID     = "access_key_id"
 	keyKeyCreated      = "key_created"
 	keySession         = "session"
@@ -89,7 +90,7 @@ const (
 
 // awsKeys are the keys that are kept from the AWS files; other keys are not needed. For a secret only its presence
 // is kept, not its text.
-var awsKeys = set(
+var awsKeys = []string{
 	keyRoleARN,
 	keySourceProfile,
 	keyCredentialSource,
@@ -121,17 +122,17 @@ var awsKeys = set(
 	keyConfirm,
 	keyProduction,
 	keyReadOnly,
-)
+	keyAgents,
+}
 
 // registryKeys are the keys that each kind of section in the registry may have. They include keys of profiles that
 // Broker does not serve: Broker refuses such a profile by the key's name when it is used, which is clearer than
 // "unknown key".
-var registryKeys = map[string]map[string]string{
-	SectionProfile: merged(awsKeys, set(keyMFA, keyOutput, keyPublish, keyBrowser),
-		set(roleOnly...)),
-	SectionServices: set(keySTS),
+var registryKeys = map[string][]string{
+	SectionProfile:  slices.Concat(awsKeys, []string{keyMFA, keyOutput, keyPublish, keyBrowser}, roleOnly),
+	SectionServices: {keySTS},
 	SectionAlias:    nil,
-	SectionSource: set(
+	SectionSource: {
 		keySourceKeyID,
 		keyKeyCreated,
 		keyMFASerial,
@@ -144,32 +145,16 @@ var registryKeys = map[string]map[string]string{
 		keyFIPS,
 		keyConfirm,
 		keyProduction,
+		keyAgents,
 		keyBrowser,
 		keySession,
 		keySTSCompatible,
 		keyLoginSession,
-	),
-	SectionSSO:       set(keySSOStartURL, keySSORegion, keySSOScopes, keyConfirm, keyProduction, keyBrowser),
-	SectionSettings:  settingNames(),
-	SectionTrust:     set(keyTrustSum, keyTrustListener),
-	SectionDirectory: set(keyTrustSum),
-}
-
-// set maps each key to itself, so that a look-up also returns one shared string.
-func set(keys ...string) map[string]string {
-	m := make(map[string]string, len(keys))
-	for _, k := range keys {
-		m[k] = k
-	}
-	return m
-}
-
-func merged(parts ...map[string]string) map[string]string {
-	m := map[string]string{}
-	for _, part := range parts {
-		maps.Copy(m, part)
-	}
-	return m
+	},
+	SectionSSO:       {keySSOStartURL, keySSORegion, keySSOScopes, keyConfirm, keyProduction, keyAgents, keyBrowser},
+	SectionSettings:  SettingKeys(),
+	SectionTrust:     {keyTrustSum, keyTrustListener},
+	SectionDirectory: {keyTrustSum},
 }
 
 // A table is what one file says, without the bytes of the file.
@@ -377,7 +362,7 @@ func (t *table) add(path string, sec *section, file fileKind, as dialect) error 
 		case sec.kind == SectionAlias: // any key is allowed; in readAliases the last one wins
 			b.settings = append(b.settings, newSetting(string(e.key), e))
 		case sec.kind != SectionServices: // a services section has one key per AWS service
-			return unknown(path, e.line, "key", string(e.key), maps.Values(known))
+			return unknown(path, e.line, "key", string(e.key), slices.Values(known))
 		}
 	}
 	return nil
@@ -394,11 +379,15 @@ func grow(s []setting, n int) []setting {
 }
 
 // intern returns the shared string for a known key in its canonical spelling, or "".
-func intern(known map[string]string, key []byte) string {
-	if k, ok := known[string(key)]; ok {
-		return k
+func intern(known []string, key []byte) string {
+	i := slices.Index(known, string(key))
+	if i < 0 {
+		i = slices.Index(known, string(bytes.ToLower(key)))
 	}
-	return known[string(bytes.ToLower(key))]
+	if i < 0 {
+		return ""
+	}
+	return known[i]
 }
 
 func newSetting(key string, e *entry) setting {

@@ -51,9 +51,9 @@ const (
 	wayProcess
 )
 
-// tools is the only table of what tools do. Each row comes from the tool's source code, or from running the tool
+// tools returns the only table of what tools do. Each row comes from the tool's source code, or from running the tool
 // where it says "run".
-var tools = func() []tool {
+func tools() []tool {
 	// botocore.credentials.create_credential_resolver (run). Duplicate sections: its parser is strict (run).
 	python := []way{wayRole, wayWebIdentity, waySSO, waySharedKeys, wayLogin, wayProcess, wayConfigKeys}
 	// config/resolve_credentials.go, resolveCredsFromProfile (run); Terraform's AWS provider is built on it.
@@ -82,7 +82,7 @@ var tools = func() []tool {
 		{name: "Java SDK", order: java, reads: golang}, // how it reads headers was not tested
 		{name: "Go SDK", order: goOrder, reads: golang},
 	}
-}()
+}
 
 // link returns the command that makes AWS tools ask credproc for a profile.
 func link(profile string) fault.Hint { return fault.Hintf("broker profiles link %s", profile) }
@@ -115,8 +115,8 @@ func WithoutHelper(profile string) []Unable {
 // Tools returns for each tool what it does with this profile, given by its exact name, according to the AWS files.
 // getenv looks up the tool's environment.
 func (s *Set) Tools(name string, getenv func(string) string) []Verdict {
-	list := make([]Verdict, 0, len(tools))
-	for _, t := range tools {
+	var list []Verdict
+	for _, t := range tools() {
 		from, text := s.verdict(t, name, getenv)
 		list = append(list, Verdict{t.name, from, text})
 	}
@@ -156,7 +156,7 @@ func (s *Set) verdict(t tool, name string, getenv func(string) string) (from, te
 		p.aws = view{shared}
 	}
 	if len(p.aws) == 0 {
-		return FromNobody, s.unseen(t, name)
+		return FromNobody, s.unseen(name)
 	}
 	for _, w := range t.order {
 		at, ok := p.way(p.aws, w)
@@ -191,7 +191,7 @@ func (s *Set) verdict(t tool, name string, getenv func(string) string) (from, te
 }
 
 // unseen returns why a tool does not know a profile.
-func (s *Set) unseen(t tool, name string) string {
+func (s *Set) unseen(name string) string {
 	for d := range dialects {
 		if p, _ := s.as(d).lookup(name); len(p.aws) > 0 {
 			at := p.aws[len(p.aws)-1].origin

@@ -61,7 +61,7 @@ func TestTools(t *testing.T) {
 		t.Run(tt.what, func(t *testing.T) {
 			set := load(t, tt.config, tt.credentials, registry)
 			verdicts := set.Tools("dev", func(name string) string { return tt.env[name] })
-			if len(verdicts) != len(tools) {
+			if len(verdicts) != len(tools()) {
 				t.Fatalf("%d verdicts", len(verdicts))
 			}
 			for _, v := range verdicts {

@@ -35,7 +35,7 @@ type Trust struct {
 }
 
 // limitKeys are the keys of Trust.Limits.
-var limitKeys = set(keyReadOnly, keyConfirm, keyProduction)
+var limitKeys = []string{keyReadOnly, keyConfirm, keyProduction, keyAgents}
 
 // A provenance is where the sections of one file come from, for Decide.
 type provenance struct {

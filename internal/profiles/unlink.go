@@ -3,6 +3,7 @@ package profiles
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -151,9 +152,7 @@ func (l *linker) compare(p profile, config, credentials *passage) comparison {
 		return c
 	}
 	there := valuesOf(config)
-	for key, value := range valuesOf(credentials) {
-		there[key] = value
-	}
+	maps.Copy(there, valuesOf(credentials))
 	defined := map[string]*entry{}
 	for i := range s.entries {
 		defined[strings.ToLower(string(s.entries[i].key))] = &s.entries[i]
@@ -162,7 +161,7 @@ func (l *linker) compare(p profile, config, credentials *passage) comparison {
 		e := &s.entries[i]
 		key := strings.ToLower(string(e.key))
 		value, has := there[key]
-		_, known := awsKeys[key]
+		known := slices.Contains(awsKeys, key)
 		switch {
 		case defined[key] != e: // a later key wins
 		case has && (value == string(e.value) || key == keyMFAProcess && isAbsoluteOf(string(e.value), value)):

@@ -52,10 +52,8 @@ func matches(re *lazyregexp.Regexp, least, most int, want string) check {
 
 func oneOf(words ...string) check {
 	return func(s string) error {
-		for _, w := range words {
-			if strings.EqualFold(s, w) {
-				return nil
-			}
+		if slices.ContainsFunc(words, func(w string) bool { return strings.EqualFold(s, w) }) {
+			return nil
 		}
 		return errors.New("is not " + strings.Join(words, " or "))
 	}
@@ -199,7 +197,7 @@ func (r *reading) decided(b *block, key string, s *setting, verdict Decision, ch
 	if verdict == OnceTrusted && !slices.Contains(r.claims, v) {
 		r.claims = append(r.claims, v)
 	}
-	if _, limits := limitKeys[key]; limits && b.from.place != InRegistry && !slices.Contains(r.limits, v) {
+	if slices.Contains(limitKeys, key) && b.from.place != InRegistry && !slices.Contains(r.limits, v) {
 		r.limits = append(r.limits, v)
 	}
 	return s.value

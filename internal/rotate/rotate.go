@@ -274,7 +274,7 @@ func (r *Rotator) Plan(ctx context.Context, source string, s Source, grace strin
 	if err != nil {
 		return nil, time.Time{}, err
 	}
-	lines := []string{"key " + Describe(old, old.ID)}
+	lines := []string{"key " + describe(old, old.ID)}
 	if line := otherUse(old); line != "" {
 		lines = append(lines, line+"; deactivating it needs --yes")
 	}

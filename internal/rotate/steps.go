@@ -449,7 +449,7 @@ func full(source, inUse string, keys Keys) error {
 	var lines []string
 	var spare Key
 	for _, key := range keys.Listed {
-		lines = append(lines, Describe(key, inUse))
+		lines = append(lines, describe(key, inUse))
 		if key.ID != inUse {
 			spare = key
 		}
@@ -468,8 +468,8 @@ func full(source, inUse string, keys Keys) error {
 		"nothing was changed; %s", source, strings.Join(lines, "; "), todo).WithHint("%s", hint)
 }
 
-// Describe returns a key in words.
-func Describe(key Key, inUse string) string {
+// describe returns a key in words.
+func describe(key Key, inUse string) string {
 	text := key.ID + " (created " + key.Created.UTC().Format(time.DateOnly)
 	if key.ID == inUse {
 		text += ", in use by Broker"

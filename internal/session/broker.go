@@ -96,6 +96,15 @@ type Request struct {
 	ElevatedUntil time.Time
 	Reason        string // why it is elevated, for {reason}; empty if it is not
 
+	Limit Limit // narrows the session; the zero Limit does not
+	// Agent is the coding agent that asks; empty for none. The profile may narrow what it gets (agents).
+	Agent string
+	// FindAgent looks for an agent among the process that asks and its parents. It is called only if Agent is empty and
+	// the profile has agents. It may be nil.
+	FindAgent func() string
+	// Everyone means that every program can read the session, so agents can too.
+	Everyone bool
+
 	Quiet bool // nobody is prompted for a code, and no mfa_process runs
 }
 
@@ -109,6 +118,8 @@ type Answer struct {
 	// source.
 	Role  string
 	Guard profiles.Guard // who must confirm that the session is handed out
+	// Agent is the coding agent that asks: that of the Request or, if the profile has agents, the one that was found.
+	Agent string
 	// Directories are the trusted directories; nil if there are none.
 	Directories *profiles.Directories
 	Direct      bool               // the role was assumed with the long-lived key

@@ -47,7 +47,7 @@ func (b *Broker) Credentials(ctx context.Context, req Request) (Answer, error) {
 		if fault.Is(err, fault.LoginNeeded) && len(got.plan.Warnings) > 0 {
 			err = fault.Of(fmt.Errorf("%w; %s", err, got.plan.Warnings[0]))
 		}
-		failed := Answer{Endpoints: got.plan.Endpoints()}
+		failed := Answer{Endpoints: got.plan.Endpoints(), Agent: req.Agent}
 		if got.plan != nil && len(got.plan.Steps) > got.last {
 			failed.Role = got.plan.Steps[got.last].subject(Credentials{})
 			failed.Account = got.plan.account(got.last)
@@ -65,6 +65,7 @@ func (b *Broker) Credentials(ctx context.Context, req Request) (Answer, error) {
 		Region:      got.plan.Region,
 		Role:        step.subject(got.creds),
 		Guard:       got.plan.Guard,
+		Agent:       req.Agent,
 		Directories: got.plan.Directories,
 		Direct:      step.LongTerm && step.Operation == AssumeRole,
 		ReadOnly:    step.ReadOnly(),
@@ -140,6 +141,9 @@ func (b *Broker) serve(ctx context.Context, req *Request) (served, error) {
 			return got, err
 		}
 		got.creds, err = b.wait(ctx, plan, got.last, req)
+		if err == nil && !req.Login {
+			err = req.Limit.kept(plan, got.last, got.creds)
+		}
 		if ended := b.cache.loggedOut(plan.Key(0)); req.Login && err == nil && ended != nil {
 			err = ended // the token still works, but the person wants to log in
 		}

@@ -288,11 +288,11 @@ func (w *world) write(text string) {
 // logout calls Logout, which must succeed.
 func (w *world) logout(source string) int {
 	w.t.Helper()
-	n, err := w.Logout(w.t.Context(), source, w.files)
+	ended, err := w.Logout(w.t.Context(), source, w.files)
 	if err != nil {
 		w.t.Errorf("logout of %q: %v", source, err)
 	}
-	return n
+	return ended.Sessions
 }
 
 func (w *world) ask(profile string) (Answer, error) {

@@ -289,9 +289,9 @@ func TestLogoutWithoutAKeyring(t *testing.T) {
 				w.get("dev")
 				w.aws.onEachDrop(drop)
 				start := time.Now()
-				n, err := w.Logout(t.Context(), "", w.files)
-				if n != 2 || err == nil || len(w.Held()) != 0 {
-					t.Errorf("forgot %d, holds %d: %v", n, len(w.Held()), err)
+				ended, err := w.Logout(t.Context(), "", w.files)
+				if ended.Sessions != 2 || err == nil || len(w.Held()) != 0 {
+					t.Errorf("forgot %d, holds %d: %v", ended.Sessions, len(w.Held()), err)
 				}
 				if took := time.Since(start); took > dropTimeout+time.Second {
 					t.Errorf("took %v", took)

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"os"
 	"os/user"
 	"strconv"
@@ -60,6 +61,12 @@ func (w Who) name(template string) string {
 		name += "-"
 	}
 	return name
+}
+
+// nameFor returns the usual name with "+" and the name of a program. A long host is cut, and the program is not.
+func (w Who) nameFor(program string) string {
+	suffix := "+" + notInName.ReplaceAllString(cmp.Or(programWord(program), "unknown"), "-")
+	return w.fill(usualName, notInName, longestName-len(suffix)) + suffix
 }
 
 // fill fills a template. Characters that AWS does not accept become "-", and the result is cut.

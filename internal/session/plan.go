@@ -109,6 +109,9 @@ var (
 	// ErrWrongDevice means that the MFA serial is not of this user's device (fault.CodeRejected). Another code
 	// would not help.
 	ErrWrongDevice = errors.New("wrong MFA device")
+	// ErrProgram means that a trusted program printed something that is not a session (fault.BadAnswer). AWS was not
+	// asked.
+	ErrProgram = errors.New("the answer of a program")
 	// ErrPending means that nobody has confirmed the code on the page yet (fault.LoginNeeded): ask again after the
 	// Interval of the Login. ErrSlowDown means the same, with five seconds more from then on.
 	ErrPending  = errors.New("not confirmed yet")
@@ -136,8 +139,11 @@ type Logins interface {
 	// is no code: it asks once whether the person has confirmed; see ErrPending. It returns when a person has to log in
 	// again, or the zero time if that is not known.
 	FinishLogin(ctx context.Context, source profiles.Source, login Login, code secret.String) (time.Time, error)
-	// EndLogin ends a login at AWS, if AWS can end it, and deletes all that was kept of it.
+	// EndLogin ends a login at AWS, if AWS can end it, and deletes all that was kept of it. For a login that no file names
+	// any more, the source has only the Name and the Registry.
 	EndLogin(ctx context.Context, source profiles.Source) error
+	// LoginNames returns the names of the logins that are kept for a registry, also of those that no file names.
+	LoginNames(ctx context.Context, registry string) ([]string, error)
 }
 
 // Login is a login on a web page that has begun.
@@ -171,6 +177,7 @@ type Step struct {
 	ElevatedUntil time.Time
 
 	optional bool // if AWS refuses the tags or the source identity, do without both
+	program  bool // the last tag is that of Limit.For; if AWS refuses the tags, the first retry leaves this one out
 }
 
 // ReadOnly reports whether AWS's own policy limits the session of this step to reading.
@@ -264,16 +271,15 @@ func NewPlan(chain profiles.Chain, d Defaults) (*Plan, error) {
 		return nil, err
 	}
 	last := &p.Steps[len(p.Steps)-1]
+	p.sayProgram(chain.Roles, &d)
 	if d.AdHoc != nil {
 		last.Policy = d.AdHoc.Policy
 	}
 	switch n := len(chain.Roles); {
 	case n == 0 || !chain.Roles[n-1].ReadOnly:
-	case d.ElevatedUntil.IsZero():
+	case d.ElevatedUntil.IsZero() || d.Limit.ReadOnly:
 		if last.Policy != "" && allows(last.Policy) {
-			return nil, fault.New(fault.Usage, "%q is read-only, and AWS adds what a session policy allows to what "+
-				"ReadOnlyAccess allows; send a policy that only denies, or elevate the profile", chain.Profile).
-				WithHint("broker elevate %s --for 15m --reason WHY", chain.Profile)
+			return nil, d.allowsMore(chain.Profile)
 		}
 		last.PolicyARN = "arn:" + cmp.Or(partition.OfARN(last.RoleARN), partition.Default) + ":iam::aws:" + readOnly
 	default:
@@ -286,6 +292,17 @@ func NewPlan(chain profiles.Chain, d Defaults) (*Plan, error) {
 	}
 	p.keys = keysOf(p)
 	return p, nil
+}
+
+// allowsMore returns the error for a session policy of a read-only profile that allows anything.
+func (d *Defaults) allowsMore(profile string) error {
+	const why = "%q is read-only, and AWS adds what a session policy allows to what ReadOnlyAccess allows; " +
+		"send a policy that only denies"
+	if d.Limit.ReadOnly {
+		return fault.New(fault.Usage, why, profile).WithHint("broker explain %s", profile)
+	}
+	return fault.New(fault.Usage, why+", or elevate the profile", profile).
+		WithHint("broker elevate %s --for 15m --reason WHY", profile)
 }
 
 // planUser plans the steps of a chain whose source is an IAM user.
@@ -350,7 +367,7 @@ func (p *Plan) planUser(chain profiles.Chain, d *Defaults) error {
 	case keyed:
 		p.Notes = append(p.Notes, "the role is assumed with the key itself, without a session of "+chain.Source.Name)
 	case len(chain.Roles) == 0 && serial == "":
-		p.Notes = append(p.Notes, NoDevice)
+		p.Notes = append(p.Notes, noDevice)
 	}
 	return nil
 }
@@ -376,7 +393,7 @@ func (p *Plan) roleStep(role profiles.Role, d *Defaults) Step {
 	if role.SourceIdentity != "" {
 		step.SourceIdentity = d.Who.name(role.SourceIdentity)
 	}
-	if step.optional && d.Untagged != nil && d.Untagged(p.Source.Name, role.ARN) && step.attributed() {
+	if step.optional && d.Untagged != nil && d.Untagged(p.Source.Name, role.ARN, false) && step.attributed() {
 		p.Warnings = append(slices.Clip(p.Warnings), step.withoutTags())
 	}
 	return step
@@ -400,9 +417,9 @@ const longNeedsKey = "AWS gives more than one hour only if a role is assumed wit
 // https://docs.aws.amazon.com/aws-managed-policy/latest/reference/ReadOnlyAccess.html
 const readOnly = "policy/ReadOnlyAccess"
 
-// NoDevice says what a session that GetSessionToken gave without a code cannot do.
+// noDevice says what a session that GetSessionToken gave without a code cannot do.
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_GetSessionToken.html
-const NoDevice = "without an MFA device, the session of a source cannot call IAM, and of STS only AssumeRole and " +
+const noDevice = "without an MFA device, the session of a source cannot call IAM, and of STS only AssumeRole and " +
 	"GetCallerIdentity"
 
 // noSession returns the error for a source with session = none.

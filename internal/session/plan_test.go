@@ -66,7 +66,7 @@ func TestPlan(t *testing.T) {
 		{"source only", true, ownDevice, nil, "",
 			"key: GetSessionToken for 12h0m0s, seed of " + ownDevice + "\n"},
 		{"source without a device", false, "", nil, "",
-			"key: GetSessionToken for 12h0m0s\nnote: " + NoDevice + "\n"},
+			"key: GetSessionToken for 12h0m0s\nnote: " + noDevice + "\n"},
 		{"a role of a source without a device", false, "", []profiles.Role{role("a", 0, "")}, "",
 			"key: AssumeRole role/a as me@x for 1h0m0s\n" + withKey},
 		{"a long role of a source without a device", false, "", []profiles.Role{role("a", 2*h, "")}, "",

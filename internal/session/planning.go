@@ -10,11 +10,19 @@ import (
 // plans caches the plans of one state of the files. The plans must not be changed.
 type plans struct {
 	set    *profiles.Set
-	byName sync.Map // string → *Plan
+	byName sync.Map // planKey → *Plan
 }
 
-// plan returns the Plan of a request. With an error, the Plan is empty but not nil.
+// planKey is what a plan depends on besides the files, for requests that ask for nothing more.
+type planKey struct {
+	profile string
+	limit   Limit
+}
+
+// plan returns the Plan of a request. With an error, the Plan is empty but not nil. If the profile has agents, it
+// sets the Agent of the request.
 func (b *Broker) plan(req *Request) (*Plan, []profiles.Warning, error) {
+	asked := req
 	set, err := b.cfg.Profiles.Load(req.Files)
 	if err != nil {
 		return new(Plan), nil, err
@@ -30,29 +38,61 @@ func (b *Broker) plan(req *Request) (*Plan, []profiles.Warning, error) {
 		past.ElevatedUntil, past.Reason = time.Time{}, ""
 		req = &past
 	}
-	plain := req.MinTTL == 0 && req.AdHoc == nil && req.ElevatedUntil.IsZero()
-	if known, ok := p.byName.Load(req.Profile); ok && plain {
-		plan := known.(*Plan)
-		return plan, append(set.Warnings(), plan.Warnings...), nil
+	limit := req.Limit
+	if req.Login {
+		limit = Limit{}
+	}
+	if limit.For != "" {
+		limit.For = b.programs.admit(req.Profile, limit.For, b.cache.now().boot)
+	}
+	plan, err := b.planWithin(p, req, limit)
+	if err == nil && !req.Login && plan.Guard.Agents != (profiles.Agents{}) {
+		if asked.Agent == "" && asked.FindAgent != nil {
+			asked.Agent = asked.FindAgent()
+		}
+		var narrowed Limit
+		if narrowed, err = asked.forAgent(plan, limit); err == nil && narrowed != limit {
+			plan, err = b.planWithin(p, req, narrowed)
+		}
+	}
+	if err != nil {
+		return new(Plan), set.Warnings(), err
+	}
+	return plan, append(set.Warnings(), plan.Warnings...), nil
+}
+
+// planWithin returns the plan of a request within a limit.
+func (b *Broker) planWithin(p *plans, req *Request, limit Limit) (*Plan, error) {
+	elevated, reason := req.ElevatedUntil, req.Reason
+	if limit.ReadOnly {
+		elevated, reason = time.Time{}, ""
+	}
+	key := planKey{req.Profile, limit}
+	plain := req.MinTTL == 0 && req.AdHoc == nil && elevated.IsZero()
+	if known, ok := p.byName.Load(key); ok && plain {
+		return known.(*Plan), nil
 	}
 	who := b.cfg.Who
-	who.Reason = req.Reason
+	who.Reason = reason
 	who.Program = func() string {
+		if limit.For != "" {
+			return limit.For
+		}
 		plain = false // the next program needs another plan
 		if req.Program == nil {
 			return ""
 		}
 		return b.programs.admit(req.Profile, req.Program(), b.cache.now().boot)
 	}
-	plan, err := PlanFor(set, req.Profile, Wish{Who: who, MinTTL: req.MinTTL, Short: b.isShort,
-		Untagged: b.untagged.has, AdHoc: req.AdHoc, ElevatedUntil: req.ElevatedUntil, Login: req.Login})
+	plan, err := PlanFor(p.set, req.Profile, Wish{Who: who, MinTTL: req.MinTTL, Short: b.isShort,
+		Untagged: b.untagged.has, AdHoc: req.AdHoc, ElevatedUntil: elevated, Login: req.Login, Limit: limit})
 	if err != nil {
-		return new(Plan), set.Warnings(), err
+		return nil, err
 	}
 	if plain && plan.Steps[len(plan.Steps)-1].Operation != CreateToken { // only a login has such a plan
-		p.byName.Store(req.Profile, plan)
+		p.byName.Store(key, plan)
 	}
-	return plan, append(set.Warnings(), plan.Warnings...), nil
+	return plan, nil
 }
 
 // shorten records that AWS gives the role of a step for at most one hour.
@@ -76,15 +116,16 @@ type Wish struct {
 	MinTTL time.Duration // least remaining lifetime of the credentials; 0 accepts any
 	// Short reports whether AWS is known to give a role for at most one hour; nil if no such role is known.
 	Short func(roleARN string) bool
-	// Untagged reports whether a role of a source is known to refuse session tags or a source identity; nil if no
-	// such role is known.
-	Untagged func(source, roleARN string) bool
+	// Untagged reports whether a role of a source is known to refuse session tags or a source identity; with program,
+	// whether it is known to refuse the tags with that of Limit.For. It is nil if no such role is known.
+	Untagged func(source, roleARN string, program bool) bool
 	// AdHoc is a role for this request that no profile defines; nil uses the profile unchanged.
 	AdHoc *AdHoc
 	// ElevatedUntil is when the full rights of a profile with read_only = true end. Zero asks for no such rights.
 	ElevatedUntil time.Time
 	// Login accepts also the name of a source that has no profile of its own, such as an [sso-session].
 	Login bool
+	Limit Limit // narrows the chain; the zero Limit does not
 	// Variant changes the chain for Broker.Check; zero changes nothing.
 	Variant Variant
 }
@@ -106,6 +147,9 @@ func PlanFor(set *profiles.Set, name string, wish Wish) (*Plan, error) {
 		return nil, err
 	}
 	if chain, err = wish.AdHoc.extend(chain); err != nil {
+		return nil, err
+	}
+	if chain, err = wish.Limit.narrow(chain, wish.MinTTL); err != nil {
 		return nil, err
 	}
 	chain = wish.Variant.of(chain)

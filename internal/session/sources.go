@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"io"
 	"strings"
 	"time"
@@ -153,9 +154,9 @@ func (w webIdentity) open(ctx context.Context, plan *Plan, i int, _ bool) (Crede
 
 func (webIdentity) logout(context.Context, profiles.Source) error { return nil }
 
-// longestToken is the longest web identity token that AWS accepts, in bytes.
+// LongestWebIdentity is the longest web identity token that AWS accepts, in bytes.
 // https://docs.aws.amazon.com/STS/latest/APIReference/API_AssumeRoleWithWebIdentity.html
-const longestToken = 20000
+const LongestWebIdentity = 20000
 
 // readToken reads a token. Kubernetes replaces the file by way of symbolic links, so they are followed.
 func readToken(path string) (secret.String, error) {
@@ -167,7 +168,7 @@ func readToken(path string) (secret.String, error) {
 		return secret.String{}, err
 	}
 	defer func() { _ = f.Close() }()
-	b, err := io.ReadAll(io.LimitReader(f, longestToken+2)) // with a newline
+	b, err := io.ReadAll(io.LimitReader(f, LongestWebIdentity+2)) // with a newline
 	if err != nil {
 		return secret.String{}, err
 	}
@@ -175,7 +176,7 @@ func readToken(path string) (secret.String, error) {
 	switch {
 	case token == "":
 		return secret.String{}, fault.New(fault.Config, "%s is empty", path)
-	case !visible(token, longestToken) || !isJWT(token):
+	case !Visible(token, LongestWebIdentity) || !isJWT(token):
 		return secret.String{}, fault.New(fault.Config, "%s does not contain a token of OpenID Connect (a JWT)", path)
 	}
 	return secret.New(token), nil
@@ -198,10 +199,11 @@ func isJWT(text string) bool {
 	return err == nil && parts[2] != ""
 }
 
-// visible reports whether a text has visible ASCII characters only, and at most limit. Other characters could end a
-// line of a file or of a variable into which credentials are written.
-func visible(text string, limit int) bool {
-	return len(text) <= limit && !strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' })
+// Visible reports whether a text has visible ASCII characters only, at least one and at most limit. Other characters
+// could end a line of a file or of a variable into which credentials are written.
+func Visible(text string, limit int) bool {
+	return text != "" && len(text) <= limit &&
+		!strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r > '~' })
 }
 
 // trustedProgram is the credential_process of another program, which the user trusted.
@@ -217,7 +219,8 @@ func (t trustedProgram) open(ctx context.Context, plan *Plan, _ int, _ bool) (Cr
 	}
 	creds, problem := parseProcess(out, t.cache.now().wall)
 	if problem != "" {
-		return Credentials{}, fault.New(fault.BadAnswer, "the credential_process of %q %s", plan.Source.Name, problem)
+		return Credentials{}, &fault.Error{Kind: fault.BadAnswer, Err: ErrProgram,
+			Message: fmt.Sprintf("the credential_process of %q %s", plan.Source.Name, problem)}
 	}
 	return creds, nil
 }
@@ -253,7 +256,7 @@ func parseProcess(out secret.String, now time.Time) (creds Credentials, problem 
 		return Credentials{}, "printed credentials that have expired"
 	case expires.Sub(now) > longestSession+time.Hour: // their clock may be ahead
 		return Credentials{}, "printed an Expiration that is later than AWS ever allows"
-	case !visible(doc.AccessKeyId, 128) || !visible(doc.SecretAccessKey, 256) || !visible(doc.SessionToken, 16<<10):
+	case !Visible(doc.AccessKeyId, 128) || !Visible(doc.SecretAccessKey, 256) || !Visible(doc.SessionToken, 16<<10):
 		return Credentials{}, "printed credentials with blanks or control characters, or that are too long"
 	}
 	return Credentials{AccessKeyID: doc.AccessKeyId, SecretAccessKey: secret.New(doc.SecretAccessKey),
@@ -296,6 +299,7 @@ func (b *Broker) FinishLogin(ctx context.Context, req Request, login Login, code
 	if err := b.refuseLocked(); err != nil {
 		return Answer{}, err
 	}
+	_, _ = b.step(ctx, plan, 0, &req) // so that status shows the login; who needs the session sees an error
 	return plan.loginAnswer(until), nil
 }
 

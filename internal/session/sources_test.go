@@ -154,8 +154,16 @@ type center struct {
 	opened  int       // refreshes and reads of the keyring
 	begun   int
 	ended   []string
-	refuse  error // of GetRoleCredentials
-	pending int   // how often FinishLogin says that nobody has confirmed
+	refuse  error                    // of GetRoleCredentials
+	pending int                      // how often FinishLogin says that nobody has confirmed
+	names   func() ([]string, error) // of LoginNames
+}
+
+func (c *center) LoginNames(context.Context, string) ([]string, error) {
+	if c.names == nil {
+		return nil, nil
+	}
+	return c.names()
 }
 
 func (c *center) Open(ctx context.Context, source profiles.Source, call Call, code secret.String) (Credentials, error) {
@@ -261,7 +269,7 @@ func (w *world) plant(chain profiles.Chain) {
 	if p := w.plans.Load(); p == nil || p.set != set {
 		w.plans.Store(&plans{set: set})
 	}
-	w.plans.Load().byName.Store(chain.Profile, mustPlan(w.t, chain, Defaults{Wish: Wish{Who: me}}))
+	w.plans.Load().byName.Store(planKey{profile: chain.Profile}, mustPlan(w.t, chain, Defaults{Wish: Wish{Who: me}}))
 }
 
 func TestPermissionSet(t *testing.T) {
@@ -482,6 +490,9 @@ func TestLoginOnAPage(t *testing.T) {
 		if err != nil || a.Source != "my-sso" || !a.Expires.IsZero() || !a.SessionToken.IsZero() {
 			t.Fatalf("%+v, %v", a, err)
 		}
+		if held := w.Held(); len(held) != 1 || held[0].Source != "my-sso" || held[0].Expires.IsZero() {
+			t.Errorf("status does not show the login: %+v", held)
+		}
 		old := w.get("sso-admin")
 		// The second login may be another person's, so no session of the first is left.
 		if _, err := w.FinishLogin(t.Context(), req, login, secret.String{}); err != nil {
@@ -525,6 +536,45 @@ func TestLogoutEndsTheLogin(t *testing.T) {
 		w.logout("security")
 		if len(c.ended) > 0 {
 			t.Errorf("a logout of another source ended %q", c.ended)
+		}
+	})
+}
+
+// TestLogoutEndsLostLogins: a login whose section was renamed or removed is ended by its name, and by a logout of all.
+// A logout of another source leaves it alone, and does not ask for it.
+func TestLogoutEndsLostLogins(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, c := withCenter(t)
+		defer w.end()
+		w.get("sso-admin")
+		asked := 0
+		c.names = func() ([]string, error) {
+			asked++
+			return []string{"my-sso", "old-sso", "older-sso"}, nil
+		}
+		for source, want := range map[string]string{"old-sso": "[old-sso]", "": "[my-sso old-sso older-sso]",
+			"security": "[]", "nobody": "[]"} {
+			c.ended, asked = nil, 0
+			w.get("sso-admin")
+			ended, err := w.Logout(t.Context(), source, w.files)
+			slices.Sort(c.ended)
+			if got := fmt.Sprint(c.ended); err != nil || got != want {
+				t.Errorf("logout of %q ended %s, %v; want %s", source, got, err, want)
+			}
+			if slices.Contains(ended.Lost, "my-sso") || ended.Unseen || len(ended.Lost) > 0 != strings.Contains(want, "old") {
+				t.Errorf("logout of %q: %+v", source, ended)
+			}
+			if known := source == "security"; (asked > 0) == known {
+				t.Errorf("logout of %q asked %d times", source, asked)
+			}
+			c.dead = false
+		}
+		c.names = func() ([]string, error) { return nil, fault.New(fault.KeyringLocked, "locked") }
+		if ended, err := w.Logout(t.Context(), "", w.files); err != nil || !ended.Unseen {
+			t.Errorf("a logout of all with a locked keyring: %+v, %v", ended, err)
+		}
+		if _, err := w.Logout(t.Context(), "old-sso", w.files); !fault.Is(err, fault.KeyringLocked) {
+			t.Errorf("a locked keyring: %v", err)
 		}
 	})
 }
@@ -681,7 +731,7 @@ func TestWebIdentityReadsTheFileEachTime(t *testing.T) {
 		}
 		f.err = nil
 		for name, text := range map[string]string{"empty": " \n", "two words": one + " " + two, "binary": one + "\x00",
-			"long": one + strings.Repeat("x", longestToken+1), "a password": "hush", "three parts": "hush.hush.hush",
+			"long": one + strings.Repeat("x", LongestWebIdentity+1), "a password": "hush", "three parts": "hush.hush.hush",
 			"a setting": "//registry.example/:_authToken=hush", "an encrypted JWT": one + ".a.a", "no signature": one[:len(one)-4]} {
 			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 				t.Fatal(err)
@@ -753,7 +803,8 @@ func TestTrustedProgram(t *testing.T) {
 			out = text
 			time.Sleep(time.Minute)
 			a, err := w.ask("other")
-			if !fault.Is(err, fault.BadAnswer) || strings.Contains(err.Error(), "hush") || a.AccessKeyID != "" {
+			if !fault.Is(err, fault.BadAnswer) || strings.Contains(err.Error(), "hush") || a.AccessKeyID != "" ||
+				!errors.Is(err, ErrProgram) {
 				t.Errorf("%s: %v", name, err)
 			}
 		}

@@ -12,10 +12,13 @@ import (
 // (optional_tags). It lasts until a login or logout of the source.
 type untagged struct{ roles sync.Map } // untaggedRole to true
 
-type untaggedRole struct{ source, arn string }
+type untaggedRole struct {
+	source, arn string
+	program     bool // it refused the tags with that of Limit.For; it may accept those of the profile
+}
 
-func (u *untagged) has(source, arn string) bool {
-	_, ok := u.roles.Load(untaggedRole{source, arn})
+func (u *untagged) has(source, arn string, program bool) bool {
+	_, ok := u.roles.Load(untaggedRole{source, arn, program})
 	return ok
 }
 
@@ -40,7 +43,7 @@ func (b *Broker) noteRefusal(plan *Plan, i int, err error) {
 	if !errors.Is(err, ErrTagsRefused) || !step.optional || !step.attributed() {
 		return
 	}
-	b.untagged.roles.Store(untaggedRole{plan.Source.Name, step.RoleARN}, true)
+	b.untagged.roles.Store(untaggedRole{plan.Source.Name, step.RoleARN, step.program}, true)
 	b.plans.Store(nil) // they were made without this knowledge
 }
 
@@ -68,7 +71,8 @@ func (b *Broker) forgetRefusals(source string) {
 func (b *Broker) sendsRefused(plan *Plan) bool {
 	for i := range plan.Steps {
 		step := &plan.Steps[i]
-		if step.optional && step.attributed() && b.untagged.has(plan.Source.Name, step.RoleARN) {
+		if step.optional && step.attributed() && (b.untagged.has(plan.Source.Name, step.RoleARN, false) ||
+			step.program && b.untagged.has(plan.Source.Name, step.RoleARN, true)) {
 			return true
 		}
 	}

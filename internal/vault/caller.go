@@ -7,6 +7,7 @@ package vault
 import (
 	"bytes"
 	"context"
+	"crypto/sha1"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -208,22 +209,19 @@ func (c *Caller) Put(ctx context.Context, key Key, endpoint profiles.Endpoint, v
 // SetSeed stores the TOTP seed of a source, in a form that mfa.ParseSeed accepts. NotFound if there is no such
 // source.
 func (c *Caller) SetSeed(ctx context.Context, source string, seed secret.String) error {
-	_, err := c.run(ctx, seedRequest(source, seed))
-	return err
+	return c.tell(ctx, seedRequest(source, seed))
 }
 
 // RemoveSeed deletes the seed of a source, if it has one.
 func (c *Caller) RemoveSeed(ctx context.Context, source string) error {
-	_, err := c.run(ctx, &Request{Op: OpRemoveSeed, Source: source})
-	return err
+	return c.tell(ctx, &Request{Op: OpRemoveSeed, Source: source})
 }
 
 // Drop implements session.Opener: it deletes the stored session of a source, if there is one. Of a login on a web page
 // it deletes the access token only, so that the next Open refreshes it. If refused is not empty, it is the access key
 // id of the session that AWS refused: a session that another daemon has stored since stays.
 func (c *Caller) Drop(ctx context.Context, source, refused string) error {
-	_, err := c.run(ctx, &Request{Op: OpDrop, Source: source, KeyID: refused})
-	return err
+	return c.tell(ctx, &Request{Op: OpDrop, Source: source, KeyID: refused})
 }
 
 // BeginLogin implements session.Logins.
@@ -269,16 +267,28 @@ func (c *Caller) FinishSignIn(
 // https://docs.aws.amazon.com/cli/latest/userguide/cli-configure-sign-in.html
 func SignInFile(arn string) string { return fmt.Sprintf("%x.json", sha256.Sum256([]byte(arn))) }
 
+// PortalFile returns the name of the file in which `aws sso login` keeps the login to a portal: the hash of the name of
+// the sso-session, or of the start URL of a profile without one.
+// https://docs.aws.amazon.com/cli/latest/userguide/cli-configure-sso.html
+func PortalFile(name string) string { return fmt.Sprintf("%x.json", sha1.Sum([]byte(name))) }
+
 // EndLogin implements session.Logins.
 func (c *Caller) EndLogin(ctx context.Context, source profiles.Source) error {
-	_, err := c.run(ctx, loginRequest(OpEndLogin, source, session.Login{}, secret.String{}))
-	return err
+	return c.tell(ctx, loginRequest(OpEndLogin, source, session.Login{}, secret.String{}))
+}
+
+// LoginNames implements session.Logins.
+func (c *Caller) LoginNames(ctx context.Context, registry string) ([]string, error) {
+	a, err := c.run(ctx, &Request{Op: OpLogins, Registry: registry})
+	if err != nil {
+		return nil, err
+	}
+	return a.Names, nil
 }
 
 // Remove deletes the key, the seed, the stored session and the login of a source. NotFound if there is no such source.
 func (c *Caller) Remove(ctx context.Context, source string) error {
-	_, err := c.run(ctx, &Request{Op: OpRemove, Source: source})
-	return err
+	return c.tell(ctx, &Request{Op: OpRemove, Source: source})
 }
 
 // Describe returns what is stored for a source. NotFound if there is no such source.
@@ -307,8 +317,7 @@ func (c *Caller) Devices(ctx context.Context, source string, endpoint profiles.E
 // Check verifies that the chosen keyring can be used now: it is reachable and unlocked, and the passphrase is
 // right. It never prompts.
 func (c *Caller) Check(ctx context.Context) error {
-	_, err := c.run(ctx, &Request{Op: OpCheck})
-	return err
+	return c.tell(ctx, &Request{Op: OpCheck})
 }
 
 // Create creates the file keyring with its first passphrase, and the Caller keeps its key. It calls Notice if the
@@ -316,8 +325,7 @@ func (c *Caller) Check(ctx context.Context) error {
 func (c *Caller) Create(ctx context.Context, passphrase secret.String) error {
 	q := &Request{Op: OpCreate, Backend: File}
 	q.withPassphrase(passphrase)
-	_, err := c.run(ctx, q)
-	return err
+	return c.tell(ctx, q)
 }
 
 // Probe tries each backend and returns whether it can be used, and why not. It writes nothing and never prompts.
@@ -370,6 +378,12 @@ func (c *Caller) InUse(ctx context.Context) (string, error) {
 	}
 	return "", fault.New(fault.Keyring, "no keyring can be used (%s); fix one, or choose one with keyring_backend in [settings]", strings.Join(reasons, "; ")).
 		WithHint("broker keyring list")
+}
+
+// tell is run for a call whose answer has nothing in it.
+func (c *Caller) tell(ctx context.Context, q *Request) error {
+	_, err := c.run(ctx, q)
+	return err
 }
 
 // run executes one call in one vault process.
@@ -534,7 +548,7 @@ func endOf(err error, stderr *lines) error {
 
 // Unpack rebuilds the error that the vault process had.
 func (f *Fault) Unpack() error {
-	e := &fault.Error{Kind: f.Kind, Message: f.Message, Hint: fault.Hint(f.Hint), Err: reasons[f.Reason]}
+	e := &fault.Error{Kind: f.Kind, Message: f.Message, Hint: fault.Hint(f.Hint), Err: reasonNamed(f.Reason)}
 	if !f.Next.IsZero() {
 		e.Err = &mfa.SpentError{Next: f.Next, Damaged: f.Damaged}
 	}

@@ -57,14 +57,12 @@ func (c *Caller) MakeDevice(ctx context.Context, e Enrollment) (NewDevice, error
 // computed from the stored seed: those of the step before this one, and of this one. CodeRejected means that AWS does
 // not take the codes, ErrNotThere that AWS does not know the device yet: try again with later codes.
 func (c *Caller) EnableDevice(ctx context.Context, e Enrollment, first, second secret.String) error {
-	_, err := c.run(ctx, deviceRequest(OpEnableDevice, e, first, second))
-	return err
+	return c.tell(ctx, deviceRequest(OpEnableDevice, e, first, second))
 }
 
 // KeepDevice ends the enrollment: it removes the replaced device from AWS, and the seed of the new device takes the
 // place of the old one. The session must be one of the new device. It may be called again. It does nothing if no
 // enrollment is unfinished.
 func (c *Caller) KeepDevice(ctx context.Context, e Enrollment) error {
-	_, err := c.run(ctx, deviceRequest(OpKeepDevice, e, secret.String{}, secret.String{}))
-	return err
+	return c.tell(ctx, deviceRequest(OpKeepDevice, e, secret.String{}, secret.String{}))
 }

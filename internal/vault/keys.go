@@ -36,26 +36,22 @@ func (c *Caller) CreateKey(ctx context.Context, of rotate.Signer) (id string, er
 
 // TryKey makes calls that are signed with a stored key. ErrUnknownKey if AWS does not know it.
 func (c *Caller) TryKey(ctx context.Context, of rotate.Signer, id string) error {
-	_, err := c.run(ctx, keyRequest(OpTryKey, of, id))
-	return err
+	return c.tell(ctx, keyRequest(OpTryKey, of, id))
 }
 
 // SetKeyActive activates or deactivates a key in IAM. NotFound if the user has no such key.
 func (c *Caller) SetKeyActive(ctx context.Context, of rotate.Signer, id string, active bool) error {
 	q := keyRequest(OpKeyStatus, of, id)
 	q.Active = active
-	_, err := c.run(ctx, q)
-	return err
+	return c.tell(ctx, q)
 }
 
 // DeleteKey deletes a key in IAM that is not in use. A missing one is not an error.
 func (c *Caller) DeleteKey(ctx context.Context, of rotate.Signer, id string) error {
-	_, err := c.run(ctx, keyRequest(OpDeleteKey, of, id))
-	return err
+	return c.tell(ctx, keyRequest(OpDeleteKey, of, id))
 }
 
 // ForgetKey removes a key that is not in use from the keyring. A missing one is not an error.
 func (c *Caller) ForgetKey(ctx context.Context, of rotate.Signer, id string) error {
-	_, err := c.run(ctx, keyRequest(OpForgetKey, of, id))
-	return err
+	return c.tell(ctx, keyRequest(OpForgetKey, of, id))
 }

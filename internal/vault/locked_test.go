@@ -46,28 +46,13 @@ func operations(t *testing.T) map[Operation]string {
 	return all
 }
 
-// TestWhileLocked: every operation says whether it may run while Broker is locked, and only three may.
-func TestWhileLocked(t *testing.T) {
+// TestLockedCaller: while Broker is locked, all operations but three are refused before a process starts, wherever the
+// lock file is. A lock file that cannot be parsed counts as a lock.
+func TestLockedCaller(t *testing.T) {
 	all := operations(t)
 	if len(all) < 19 {
 		t.Fatalf("found %d operations: the test proves nothing", len(all))
 	}
-	may := map[Operation]bool{OpDrop: true, OpCheck: true, OpProbe: true}
-	for op, name := range all {
-		if runs, ok := whileLocked[op]; !ok || runs != may[op] {
-			t.Errorf("%s: in the table %v, may run %v; want %v", name, ok, runs, may[op])
-		}
-	}
-	for op := range whileLocked {
-		if all[op] == "" {
-			t.Errorf("no operation %q exists", op)
-		}
-	}
-}
-
-// TestLockedCaller: while Broker is locked, a forbidden operation is refused before a process starts, wherever the
-// lock file is. A lock file that cannot be parsed counts as a lock.
-func TestLockedCaller(t *testing.T) {
 	home := t.TempDir()
 	t.Setenv("HOME", home)
 	state := paths.StateBelow(home)
@@ -81,8 +66,8 @@ func TestLockedCaller(t *testing.T) {
 			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			for op, name := range operations(t) {
-				may := whileLocked[op]
+			for op, name := range all {
+				may := op == OpDrop || op == OpCheck || op == OpProbe
 				// Starting this program would fail in another way.
 				c := &Caller{Exe: filepath.Join(home, "none"), StateDir: moved}
 				_, err := c.run(t.Context(), &Request{Op: op, Backend: File, Source: "s"})

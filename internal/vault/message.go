@@ -53,6 +53,7 @@ const (
 	OpBeginLogin  Operation = "begin-login"
 	OpFinishLogin Operation = "finish-login"
 	OpEndLogin    Operation = "end-login"
+	OpLogins      Operation = "logins"
 
 	OpTry     Operation = "try"
 	OpMigrate Operation = "migrate"
@@ -113,7 +114,7 @@ type Answer struct {
 	Info        *Info        `json:"info,omitempty"`
 	Sealed      string       `json:"sealed,omitempty"`
 	Serials     []string     `json:"serials,omitempty"` // of MFA devices
-	Names       []string     `json:"names,omitempty"`   // keys in a foreign keyring, or sources that were kept
+	Names       []string     `json:"names,omitempty"`   // keys in a foreign keyring, sources that were kept, or logins
 	Copied      *Copied      `json:"copied,omitempty"`
 	Keys        *rotate.Keys `json:"keys,omitempty"`
 	Device      *Device      `json:"device,omitempty"`

@@ -18,8 +18,7 @@ type Copied struct {
 
 // Try writes a test item to a backend, reads it back, replaces it and removes it. It touches nothing else.
 func (c *Caller) Try(ctx context.Context, backend string) error {
-	_, err := c.run(ctx, &Request{Op: OpTry, Backend: backend})
-	return err
+	return c.tell(ctx, &Request{Op: OpTry, Backend: backend})
 }
 
 // Migrate copies every item from one backend to another and reads it back there. No key leaves the vault process,

@@ -32,33 +32,46 @@ var (
 )
 
 // reasons maps the names in an answer to these errors and to those of package session.
-var reasons = map[string]error{
-	"not_created":      ErrNotCreated,
-	"no_passphrase":    ErrNoPassphrase,
-	"wrong_passphrase": ErrWrongPassphrase,
-	"exists":           ErrExists,
-	"key_changed":      ErrKeyChanged,
-	"not_there":        ErrNotThere,
+var reasons = []struct {
+	name string
+	err  error
+}{
+	{"not_created", ErrNotCreated},
+	{"no_passphrase", ErrNoPassphrase},
+	{"wrong_passphrase", ErrWrongPassphrase},
+	{"exists", ErrExists},
+	{"key_changed", ErrKeyChanged},
+	{"not_there", ErrNotThere},
 
-	"foreign_passphrase": ErrForeignPassphrase,
+	{"foreign_passphrase", ErrForeignPassphrase},
 
-	"key_limit":    rotate.ErrLimit,
-	"key_not_made": rotate.ErrNotMade,
+	{"key_limit", rotate.ErrLimit},
+	{"key_not_made", rotate.ErrNotMade},
 
-	"duration_too_long": session.ErrDurationTooLong,
-	"unknown_key":       session.ErrUnknownKey,
-	"wrong_device":      session.ErrWrongDevice,
-	"tags_refused":      session.ErrTagsRefused,
-	"pending":           session.ErrPending,
-	"slow_down":         session.ErrSlowDown,
+	{"duration_too_long", session.ErrDurationTooLong},
+	{"unknown_key", session.ErrUnknownKey},
+	{"wrong_device", session.ErrWrongDevice},
+	{"tags_refused", session.ErrTagsRefused},
+	{"pending", session.ErrPending},
+	{"slow_down", session.ErrSlowDown},
 }
 
 // ReasonOf returns the name that an answer uses for the reason of an error, or "".
 func ReasonOf(err error) string {
-	for name, reason := range reasons {
-		if errors.Is(err, reason) {
-			return name
+	for _, r := range reasons {
+		if errors.Is(err, r.err) {
+			return r.name
 		}
 	}
 	return ""
+}
+
+// reasonNamed returns the error with a name that an answer has, or nil.
+func reasonNamed(name string) error {
+	for _, r := range reasons {
+		if r.name == name {
+			return r.err
+		}
+	}
+	return nil
 }

@@ -9,8 +9,7 @@ import (
 // Seal stores data under a name, replaces what was stored there, and reads it back. The fault is Usage for more
 // than about 60 KiB.
 func (c *Caller) Seal(ctx context.Context, name string, data secret.String) error {
-	_, err := c.run(ctx, sealRequest(name, data))
-	return err
+	return c.tell(ctx, sealRequest(name, data))
 }
 
 // Unseal returns what Seal stored. NotFound if there is nothing.
@@ -24,6 +23,5 @@ func (c *Caller) Unseal(ctx context.Context, name string) (secret.String, error)
 
 // ForgetSealed deletes what Seal stored. NotFound if there is nothing.
 func (c *Caller) ForgetSealed(ctx context.Context, name string) error {
-	_, err := c.run(ctx, &Request{Op: OpForget, Source: name})
-	return err
+	return c.tell(ctx, &Request{Op: OpForget, Source: name})
 }

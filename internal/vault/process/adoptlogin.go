@@ -3,7 +3,6 @@ package process
 import (
 	"cmp"
 	"context"
-	"crypto/sha1"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -78,7 +77,7 @@ func (e *errand) findPortal(ctx context.Context) (f *foreignPortal, ok bool) {
 	}
 	for _, name := range e.foreignNames() {
 		f = &foreignPortal{}
-		path := filepath.Join(home, ".aws", "sso", "cache", fmt.Sprintf("%x.json", sha1.Sum([]byte(name))))
+		path := filepath.Join(home, ".aws", "sso", "cache", vault.PortalFile(name))
 		err := readForeign(ctx, path, f)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
@@ -110,7 +109,7 @@ func (e *errand) adoptPortal(ctx context.Context, r ring, l login) (login, bool)
 		return l, false
 	}
 	next := f.into(l, e.now(0))
-	if next.Access.Expires.IsZero() && next.Refresh.IsZero() || next.check() != nil {
+	if !next.hasTokens() || next.check() != nil {
 		return l, false
 	}
 	if err := e.storeLogin(ctx, r, next); err != nil {

@@ -168,8 +168,16 @@ func TestGuessOffline(t *testing.T) {
 // TestResealOldKeyring: the items of an older program are sealed with a key at the first use of the right
 // passphrase.
 func TestResealOldKeyring(t *testing.T) {
+	testResealOldKeyring(t, "check", "open")
+}
+
+// TestResealOldKeyringLong has all rows.
+func TestResealOldKeyringLong(t *testing.T) { testResealOldKeyring(t) }
+
+func testResealOldKeyring(t *testing.T, only ...string) {
+	t.Helper()
 	t.Parallel()
-	for what, use := range map[string]func(c *vault.Caller) error{
+	for what, use := range rowsOf(t, map[string]func(c *vault.Caller) error{
 		"check":    func(c *vault.Caller) error { return c.Check(t.Context()) },
 		"describe": func(c *vault.Caller) error { _, err := c.Describe(t.Context(), "other one"); return err },
 		"seed":     func(c *vault.Caller) error { return c.SetSeed(t.Context(), "other one", secret.New(testSeed)) },
@@ -180,7 +188,7 @@ func TestResealOldKeyring(t *testing.T) {
 			_, err := c.Open(t.Context(), testSource("security"), plainCall(), secret.String{})
 			return err
 		},
-	} {
+	}, only) {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
 			c := builtKeyring(t)
@@ -386,6 +394,14 @@ func respell(t *testing.T, path string, change func(f *keyFile)) {
 // damaged file is set aside and rewritten; other problems are reported. If both are damaged, the error names one
 // of them, and neither is overwritten.
 func TestKeyFileSpoiled(t *testing.T) {
+	testKeyFileSpoiled(t, "cut", "open", "fifo", "memory", "cheaper")
+}
+
+// TestKeyFileSpoiledLong has all rows.
+func TestKeyFileSpoiledLong(t *testing.T) { testKeyFileSpoiled(t) }
+
+func testKeyFileSpoiled(t *testing.T, only ...string) {
+	t.Helper()
 	t.Parallel()
 	type spoiler = func(t *testing.T, path string)
 	again := func(change func(f *keyFile)) spoiler {
@@ -395,10 +411,11 @@ func TestKeyFileSpoiled(t *testing.T) {
 		}
 	}
 	const same = "same" // the change is within the limits, so only the authentication detects it
-	for name, tc := range map[string]struct {
+	type row struct {
 		spoil func(t *testing.T, path string)
 		says  string
-	}{
+	}
+	for name, tc := range rowsOf(t, map[string]row{
 		"cut":   {func(t *testing.T, path string) { must(t, os.Truncate(path, 100)) }, "not the JSON"},
 		"empty": {func(t *testing.T, path string) { must(t, os.Truncate(path, 0)) }, "not the JSON"},
 		"huge":  {func(t *testing.T, path string) { must(t, os.Truncate(path, 1<<20)) }, "larger than"},
@@ -427,7 +444,7 @@ func TestKeyFileSpoiled(t *testing.T) {
 		"cheaper": {again(func(f *keyFile) { f.Stretch.MemoryKiB++ }), same},
 		"flipped": {again(func(f *keyFile) { f.Sealed[20] ^= 1 }), same},
 		"sum":     {again(func(f *keyFile) { f.Sum[0] ^= 1 }), same},
-	} {
+	}, only) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := fileCaller(t)

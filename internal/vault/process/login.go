@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"broker/internal/exchange"
@@ -315,8 +316,24 @@ func loggedIn(l login) *answer {
 }
 
 // endLogin deletes the tokens of a login, and ends the session of a portal at AWS. What `aws sso login` has now is
-// not adopted any more. The tokens are deleted first, so that they are gone whatever AWS says.
+// not adopted any more. The tokens are deleted first, so that they are gone whatever AWS says. A request without a page
+// is for a login that no file names any more: it is ended with what the keyring has of it.
 func (e *errand) endLogin(ctx context.Context, r ring) (*answer, error) {
+	if e.Page == nil {
+		l, err := e.loadLogin(ctx, r)
+		if errors.Is(err, errNoLogin) || errors.Is(err, vault.ErrNotCreated) {
+			return &answer{}, nil
+		}
+		if err == nil && !e.isLost(l) {
+			err = fault.New(fault.NotConfirmed, "the login of %q belongs to the registry %s, which may name it", e.Source,
+				l.Registry).WithHint("env BROKER_CONFIG=%s broker logout %s", l.Registry, e.Source)
+		}
+		if err != nil {
+			return nil, err
+		}
+		e.Page = &vault.Page{Kind: l.Kind, StartURL: l.StartURL, Scopes: l.Scopes, ARN: l.ARN}
+		e.Endpoint = profiles.Endpoint{Region: l.Region, URL: l.URL}
+	}
 	if err := e.checkPage(); err != nil {
 		return nil, err
 	}
@@ -329,6 +346,37 @@ func (e *errand) endLogin(ctx context.Context, r ring) (*answer, error) {
 			scrub(err.Error(), e.hide)))
 	}
 	return &answer{}, nil
+}
+
+// logins returns the names of the logins with tokens that belong to our registry, also of those that no file names.
+func (e *errand) logins(ctx context.Context, r ring) (*answer, error) {
+	keys, err := r.keys(ctx)
+	if errors.Is(err, vault.ErrNotCreated) {
+		return &answer{}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	a := &answer{}
+	for _, key := range keys {
+		if !strings.HasPrefix(key, loginPrefix) {
+			continue
+		}
+		data, err := r.get(ctx, key)
+		if err != nil && !errors.Is(err, errNoItem) && !errors.Is(err, errDamaged) && !errors.Is(err, errWrongKey) {
+			return nil, err
+		}
+		l, err := decodeLogin(data)
+		e.hide = append(e.hide, l.secrets()...)
+		if err != nil || loginKey(l.Name) != key || !l.hasTokens() {
+			continue
+		}
+		if e.admitLogin(l) == nil && e.isLost(l) {
+			a.Names = append(a.Names, l.Name)
+		}
+	}
+	slices.Sort(a.Names)
+	return a, nil
 }
 
 // forgetTokens deletes the tokens of the login, and returns the login with them.

@@ -42,6 +42,7 @@ type pageAWS struct {
 	noRefr  bool  // no refresh tokens
 	calls   []string
 	ended   []string // access tokens
+	endedAt string   // the endpoint of the last one
 	during  func()   // called in a refresh
 }
 
@@ -161,10 +162,10 @@ func (a *pageAWS) CreateToken(
 		Expires: now.Add(a.life)}, nil
 }
 
-func (a *pageAWS) EndPortal(_ context.Context, _ profiles.Endpoint, access secret.String) error {
+func (a *pageAWS) EndPortal(_ context.Context, e profiles.Endpoint, access secret.String) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.ended = append(a.ended, access.Reveal())
+	a.ended, a.endedAt = append(a.ended, access.Reveal()), e.URL
 	return a.fails
 }
 
@@ -262,6 +263,8 @@ func (w *pageWorld) do(e *errand) (*answer, error) {
 		a, err = e.finishLogin(w.Context(), w.ring)
 	case vault.OpEndLogin:
 		a, err = e.endLogin(w.Context(), w.ring)
+	case vault.OpLogins:
+		a, err = e.logins(w.Context(), w.ring)
 	case vault.OpDrop:
 		a, err = e.drop(w.Context(), w.ring)
 	case vault.OpRemove:
@@ -768,6 +771,85 @@ func TestEndLogin(t *testing.T) {
 	must(t, err)
 	if items := w.ring.(*lossyRing).items; len(items) > 0 {
 		t.Errorf("%d items are left", len(items))
+	}
+}
+
+// TestEndLostLogin: a login that no file names any more is found by its name, and ended at AWS with what the keyring
+// has of it. Another registry does not find it.
+func TestEndLostLogin(t *testing.T) {
+	for _, kind := range []profiles.Kind{profiles.Portal, profiles.ConsoleLogin} {
+		w := newPageWorld(t, kind)
+		w.at.URL = "https://sso.example.com"
+		w.registry = w.home + "/own"
+		must(t, os.WriteFile(w.registry, nil, 0o600))
+		w.login()
+		w.ring.(*lossyRing).items[loginKey("damaged")] = []byte("{}")
+		names := func() string {
+			a, err := w.do(w.errand(vault.OpLogins))
+			must(t, err)
+			return strings.Join(a.Names, " ")
+		}
+		if got := names(); got != w.name {
+			t.Errorf("%s: found %q", kind, got)
+		}
+		w.registry = w.home + "/other"
+		must(t, os.WriteFile(w.registry, nil, 0o600))
+		if got := names(); got != "" {
+			t.Errorf("%s: another registry found %q", kind, got)
+		}
+		w.registry = w.home + "/own"
+		end := w.errand(vault.OpEndLogin)
+		end.Page, end.Endpoint = nil, profiles.Endpoint{}
+		_, err := w.do(end)
+		must(t, err)
+		want := ""
+		if kind == profiles.Portal {
+			want = "ACCESSTOKEN-1"
+		}
+		if got := strings.Join(w.aws.ended, " "); got != want || want != "" && w.aws.endedAt != w.at.URL {
+			t.Errorf("%s: ended %q at %q", kind, got, w.aws.endedAt)
+		}
+		if got := names(); got != "" {
+			t.Errorf("%s: found %q after the end", kind, got)
+		}
+		if text := string(w.ring.(*lossyRing).items[loginKey(w.name)]); strings.Contains(text, "TOKEN-") {
+			t.Errorf("%s: stored %s", kind, text)
+		}
+		end = w.errand(vault.OpEndLogin)
+		end.Page, end.Source = nil, "nobody"
+		_, err = w.do(end)
+		must(t, err)
+	}
+}
+
+// TestLostLoginOfAnotherRegistry: a registry that may use the logins of another one does not end those that only the
+// files of the other name.
+func TestLostLoginOfAnotherRegistry(t *testing.T) {
+	for _, kind := range []profiles.Kind{profiles.Portal, profiles.ConsoleLogin} {
+		w := newPageWorld(t, kind)
+		w.registry = w.home + "/own"
+		must(t, os.WriteFile(w.registry, []byte("[settings]\nregistry = "+w.home+"/other\n"), 0o600))
+		w.login()
+		w.registry = w.home + "/other"
+		must(t, os.WriteFile(w.registry, nil, 0o600))
+		if _, err := w.open(); err != nil {
+			t.Fatalf("%s: the registry may not use the login: %v", kind, err)
+		}
+		if a, err := w.do(w.errand(vault.OpLogins)); err != nil || len(a.Names) > 0 {
+			t.Errorf("%s: found %q, %v", kind, a.Names, err)
+		}
+		end := w.errand(vault.OpEndLogin)
+		end.Page, end.Endpoint = nil, profiles.Endpoint{}
+		if _, err := w.do(end); !fault.Is(err, fault.NotConfirmed) || len(w.aws.ended) > 0 {
+			t.Errorf("%s: %v, ended %q", kind, err, w.aws.ended)
+		}
+		w.registry = w.home + "/own"
+		if _, err := w.open(); err != nil {
+			t.Errorf("%s: the login is gone: %v", kind, err)
+		}
+		if a, err := w.do(w.errand(vault.OpLogins)); err != nil || len(a.Names) != 1 {
+			t.Errorf("%s: its own registry found %q, %v", kind, a.Names, err)
+		}
 	}
 }
 

@@ -49,6 +49,9 @@ type login struct {
 	belongs
 }
 
+// hasTokens reports whether the login has a refresh token or an access token.
+func (l login) hasTokens() bool { return !l.Refresh.IsZero() || !l.Access.Expires.IsZero() }
+
 // loginKey returns the name of the item with the login of a source.
 func loginKey(source string) string { return hashedKey(loginPrefix, source) }
 
@@ -160,6 +163,10 @@ func (e *errand) loadForLogin(ctx context.Context, r ring) (login, error) {
 
 // admitLogin is admit for a login.
 func (e *errand) admitLogin(l login) error { return e.admit("the login of "+l.Name, l.belongs) }
+
+// isLost reports whether a login may be ended although the files of the request do not name it. The files of another
+// registry may name it, also if that registry lets ours use it.
+func (e *errand) isLost(l login) bool { return e.isOurs(l.belongs) || e.isOurs(l.known()) }
 
 // storeLogin writes the login of the source and reads it back. The caller has the lock of the keyring.
 func (e *errand) storeLogin(ctx context.Context, r ring, l login) error {

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"syscall"
 	"time"
 
 	"broker/internal/exchange"
 	"broker/internal/fault"
 	"broker/internal/mfa"
+	"broker/internal/record"
 	"broker/internal/secret"
 	"broker/internal/session"
 	"broker/internal/vault"
@@ -191,7 +193,11 @@ func (e *errand) claimFault(err error) error {
 		return fault.New(fault.CodeRejected, "no unused MFA code came before the deadline: %w", err)
 	}
 	// The cause is a file of this machine: the user can fix it, and the next attempt reads it again.
-	return fault.New(fault.Config, "the MFA code was not sent: %w", err)
+	f := fault.New(fault.Config, "the MFA code was not sent: %w", err)
+	if _, ok := errors.AsType[syscall.Errno](err); ok {
+		f = f.WithHint("%s", record.Unwritten(e.ledger.Dir, err))
+	}
+	return f
 }
 
 // devices asks AWS for the MFA devices of the user who owns the key of a source.

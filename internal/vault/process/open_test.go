@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -344,5 +346,19 @@ func TestItemKey(t *testing.T) {
 	}
 	if got, want := itemKey("security"), fmt.Sprint("broker-source-", "6e3qaajujvqxnwdi2k6b3oyp4y"); len(got) != len(want) {
 		t.Errorf("%s", got)
+	}
+}
+
+// TestClaimThatCannotBeWritten: if the system refuses the record of a code, the hint is for the cause.
+func TestClaimThatCannotBeWritten(t *testing.T) {
+	e := &errand{ledger: mfa.Ledger{Dir: "/state"}}
+	full := fmt.Errorf("record the use of the MFA code: %w", &fs.PathError{Op: "write", Path: "/state/f", Err: syscall.ENOSPC})
+	for _, c := range []struct {
+		err  error
+		hint fault.Hint
+	}{{full, "df -h /state"}, {errors.New("the ledger is damaged"), ""}} {
+		if f := fault.Of(e.claimFault(c.err)); f.Kind != fault.Config || f.Hint != c.hint {
+			t.Errorf("%v: kind %s, hint %q", c.err, f.Kind, f.Hint)
+		}
 	}
 }

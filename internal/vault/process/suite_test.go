@@ -511,7 +511,7 @@ func testKilled(t *testing.T, b *bed) {
 	whole := time.Since(start)
 	random := 8
 	if b.thorough {
-		random = 40
+		random = 16
 	}
 	for i := range random {
 		round(fmt.Sprintf("random %d", i), func(next vault.Key) {

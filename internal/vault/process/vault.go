@@ -173,7 +173,8 @@ func (e *errand) do(ctx context.Context) (*answer, error) {
 		return nil, err
 	}
 	switch e.Op {
-	case vault.OpProbe, vault.OpCheck, vault.OpCreate, vault.OpForeignKeys, vault.OpTry, vault.OpMigrate, vault.OpClear:
+	case vault.OpProbe, vault.OpCheck, vault.OpCreate, vault.OpForeignKeys, vault.OpTry, vault.OpMigrate, vault.OpClear,
+		vault.OpLogins:
 	default:
 		if err := checkName(e.Source); err != nil {
 			return nil, err
@@ -245,6 +246,8 @@ func (e *errand) do(ctx context.Context) (*answer, error) {
 		return e.finishLogin(ctx, r)
 	case vault.OpEndLogin:
 		return e.endLogin(ctx, r)
+	case vault.OpLogins:
+		return e.logins(ctx, r)
 	case vault.OpTry:
 		return e.try(ctx, r)
 	case vault.OpMigrate:
@@ -269,8 +272,7 @@ func (e *errand) openRing(ctx context.Context, q *request) (ring, error) {
 func failed(err error, hide []string) *answer {
 	f := fault.Of(err)
 	a := &vault.Fault{Kind: f.Kind, Message: scrub(f.Error(), hide), Hint: string(f.Hint), Reason: vault.ReasonOf(err)}
-	var spent *mfa.SpentError
-	if errors.As(err, &spent) {
+	if spent, ok := errors.AsType[*mfa.SpentError](err); ok {
 		a.Next, a.Damaged = spent.Next, spent.Damaged
 	}
 	return &answer{Fault: a}

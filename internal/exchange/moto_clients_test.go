@@ -1,4 +1,4 @@
-//go:build unix
+//go:build clients && unix
 
 package exchange
 
@@ -22,9 +22,9 @@ import (
 	"broker/internal/session"
 )
 
-// TestMoto uses an independent server. It proves nothing about signatures, which moto does not check, but it tests
-// the form of requests and answers. https://docs.getmoto.org/en/latest/docs/server_mode.html
-func TestMoto(t *testing.T) {
+// TestClientMoto uses an independent server. It proves nothing about signatures, which moto does not check, but it
+// tests the form of requests and answers. https://docs.getmoto.org/en/latest/docs/server_mode.html
+func TestClientMoto(t *testing.T) {
 	program, err := exec.LookPath("moto_server")
 	if err != nil {
 		t.Skip("SKIPPED: moto_server is not on the PATH, so no independent STS was tested (pip install 'moto[server]')")
