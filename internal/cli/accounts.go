@@ -110,12 +110,6 @@ type roleCheck struct {
 }
 
 func (p *program) accountsCheck(c *cli.Context) error {
-	if err := none(c); err != nil {
-		if c.Args().Len() == 1 && c.String("map") == "" {
-			err = fault.Of(err).WithHint("broker accounts check --map %s", c.Args().First())
-		}
-		return err
-	}
 	var list []roleCheck
 	var err error
 	again := typed(c)

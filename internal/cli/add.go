@@ -259,23 +259,27 @@ func keyFromCSV(path string) (longTermKey, error) {
 	if err != nil || len(table) < 2 {
 		return longTermKey{}, fault.New(fault.Failed, "%s is not the accessKeys.csv of the AWS console", path)
 	}
-	if len(table) > 2 {
+	id, hidden := -1, -1 // columns
+	for i, title := range table[0] {
+		switch strings.ToLower(strings.TrimSpace(strings.TrimPrefix(title, "\ufeff"))) {
+		case "access key id":
+			id = i
+		case "secret access key":
+			hidden = i
+		}
+	}
+	switch {
+	case id < 0 || hidden < 0:
+		return longTermKey{}, fault.New(fault.Failed, "%s has no columns `Access key ID` and `Secret access key`", path)
+	case len(table) > 2:
 		return longTermKey{}, fault.New(fault.Failed, "%s holds %d keys; leave one", path, len(table)-1)
 	}
 	key := longTermKey{from: path}
-	for i, title := range table[0] {
-		if i >= len(table[1]) {
-			break
-		}
-		switch strings.ToLower(strings.TrimSpace(strings.TrimPrefix(title, "\ufeff"))) {
-		case "access key id":
-			key.id = strings.TrimSpace(table[1][i])
-		case "secret access key":
-			key.secret = secret.New(strings.TrimSpace(table[1][i]))
-		}
+	if row := table[1]; max(id, hidden) < len(row) {
+		key.id, key.secret = strings.TrimSpace(row[id]), secret.New(strings.TrimSpace(row[hidden]))
 	}
 	if key.id == "" || key.secret.IsZero() {
-		return longTermKey{}, fault.New(fault.Failed, "%s has no columns `Access key ID` and `Secret access key`", path)
+		return longTermKey{}, fault.New(fault.Failed, "%s has an empty `Access key ID` or `Secret access key`", path)
 	}
 	return key, nil
 }

@@ -89,7 +89,7 @@ func readVariables(name string, r io.Reader) ([]variable, error) {
 			continue
 		case !variableName.MatchString(key) || strings.Contains(value, "\x00"):
 			return nil, fault.New(fault.Failed, "%s:%d: this line is not KEY=VALUE", name, n)
-		case removed[key]:
+		case slices.Contains(removed, key), key == "BROKER_DOOR":
 			return nil, fault.New(fault.Failed, "%s:%d: %s is set or removed by Broker itself", name, n, key)
 		case slices.Contains(regionNames, key):
 			return nil, fault.New(fault.Failed, "%s:%d: %s comes from the profile; use --region to set another", name, n, key)

@@ -32,6 +32,9 @@ func (p *program) adHoc(c *cli.Context) (*wire.Role, error) {
 	usage := func(format string, args ...any) error {
 		return fault.New(fault.Usage, format, args...).WithHint("%s --help", typed(c))
 	}
+	if c.NumFlags() == 0 { // IsSet searches all flags
+		return nil, nil
+	}
 	given := false
 	for _, f := range adHocFlags() {
 		given = given || c.IsSet(f.Names()[0])
@@ -43,6 +46,9 @@ func (p *program) adHoc(c *cli.Context) (*wire.Role, error) {
 		return nil, usage("--source needs --role-arn; a profile names its own source")
 	case c.IsSet("role-arn") && c.String("role-arn") == "":
 		return nil, usage("--role-arn is empty")
+	}
+	if d := spanOf(c, "duration"); c.IsSet("duration") && (d < wire.MinRole || d > wire.MaxRole) {
+		return nil, usage("--duration must be from 15m to 12h, the limits of AWS")
 	}
 	role := &wire.Role{
 		ARN: c.String("role-arn"), ExternalID: c.String("external-id"), SessionName: c.String("session-name"),
@@ -144,22 +150,7 @@ func (p *program) exactNames(ctx context.Context, w wanted, noProfile error) ([]
 		name, err := p.exactName(ctx, w, noProfile)
 		return []string{name}, err
 	}
-	set, err := p.set()
-	if err != nil {
-		return nil, err
-	}
-	var names []string
-	for _, typed := range w.names() {
-		name, err := set.Find(typed)
-		if err != nil {
-			return nil, err
-		}
-		if slices.Contains(names, name) {
-			return nil, fault.New(fault.Usage, "%s is named twice", name).WithHint("broker profiles show %s", typed)
-		}
-		names = append(names, name)
-	}
-	return names, nil
+	return p.exactList(w.names(), nil)
 }
 
 // accountRole matches ACCOUNT:ROLE.
@@ -172,8 +163,13 @@ func (p *program) roleSource(typed string, role *wire.Role) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if sources := set.Sources(); typed == "" && len(sources) == 1 {
-		typed = sources[0].Name
+	if sources := set.Sources(); typed == "" {
+		switch {
+		case len(sources) == 1:
+			typed = sources[0].Name
+		case len(sources)+len(set.LoginSources()) == 0:
+			return "", fault.New(fault.NotFound, "there is no source yet").WithHint("broker setup")
+		}
 	}
 	if typed == "" {
 		return "", fault.New(fault.Usage, "--role-arn needs --source, unless there is exactly one source").

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -55,19 +56,24 @@ func (p *program) allow(c *cli.Context, elevate bool) error {
 	if err != nil {
 		return err
 	}
-	if c.String("reason") == "" {
-		rest := fault.Hint("")
-		if c.IsSet("for") {
-			rest += fault.Hintf(" --for %s", profiles.FormatDuration(spanOf(c, "for")))
-		}
-		if c.Bool("everywhere") {
-			rest += " --everywhere"
-		}
-		return fault.New(fault.Usage, "--reason is missing").
-			WithHint("%s %s%s --reason WHY", typed(c), name, rest)
+	long, reason := spanOf(c, "for"), c.String("reason")
+	again := fault.Hintf("%s %s", typed(c), name)
+	if c.IsSet("for") && long > 0 {
+		again += fault.Hintf(" --for %s", profiles.FormatDuration(min(long, wire.MaxAllowFor)))
 	}
-	resp, err := p.do(c.Context, wire.Request{Verb: wire.Allow, Profile: name, For: spanOf(c, "for"),
-		Reason: c.String("reason"), Everywhere: c.Bool("everywhere"), Elevate: elevate})
+	if c.Bool("everywhere") {
+		again += " --everywhere"
+	}
+	again += fault.Hintf(" --reason %s", cmp.Or(reason, "WHY"))
+	switch {
+	case long <= 0 || long > wire.MaxAllowFor:
+		return fault.New(fault.Usage, "--for must be longer than 0 and at most %s",
+			profiles.FormatDuration(wire.MaxAllowFor)).WithHint("%s", again)
+	case reason == "":
+		return fault.New(fault.Usage, "--reason is missing").WithHint("%s", again)
+	}
+	resp, err := p.do(c.Context, wire.Request{Verb: wire.Allow, Profile: name, For: long,
+		Reason: reason, Everywhere: c.Bool("everywhere"), Elevate: elevate})
 	if err != nil {
 		return err
 	}

@@ -45,11 +45,12 @@ type invocation struct {
 }
 
 // read reads a command line. Flags may be anywhere before "--". For exec, the command begins after the first "--",
-// or else after the first name, and is not parsed.
+// or else after the first name (or, with --only or --door, after the options), and is not parsed.
 func read(app *cli.App, args []string) invocation {
 	in := invocation{place: locate(app, args)}
 	runs := in.command != nil && in.command.Name == "exec"
 	var before, after, rest []string
+	names := 1 // before a command without "--"
 	for i := 0; i < len(in.rest); i++ {
 		arg := in.rest[i]
 		if arg == "--" {
@@ -57,7 +58,7 @@ func read(app *cli.App, args []string) invocation {
 			break
 		}
 		if len(arg) < 2 || arg[0] != '-' {
-			if runs && len(after) == 1 && !slices.Contains(in.rest[i:len(in.rest)-1], "--") {
+			if runs && len(after) == names && !slices.Contains(in.rest[i:len(in.rest)-1], "--") {
 				rest = in.rest[i:]
 				break
 			}
@@ -67,6 +68,9 @@ func read(app *cli.App, args []string) invocation {
 		in.help = in.help || arg == "-h" || arg == "--help" || arg == "-help"
 		in.version = in.version || in.command == nil && (arg == "-v" || arg == "--version" || arg == "-version")
 		before = append(before, arg)
+		if flag, _, _ := strings.Cut(strings.TrimLeft(arg, "-"), "="); flag == "only" || flag == "door" {
+			names = 0 // the profiles are the value of the option
+		}
 		known, valued := flagOf(in.flags, arg)
 		switch {
 		case !known && in.unknown == "" && !in.help:

@@ -56,6 +56,15 @@ func (e *echo) restore() {
 	}
 }
 
+// whileHidden calls f unless echo is on again, as after Ctrl-C: f sets a mode without echo.
+func (e *echo) whileHidden(f func()) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.show != nil {
+		f()
+	}
+}
+
 func (p *program) openTerminal() (terminal, error) {
 	p.interrupts.catch() // otherwise Ctrl-C during a prompt would leave the terminal without echo
 	in, out, err := tty.Files()
@@ -130,7 +139,7 @@ func (t terminal) pasted(ctx context.Context, question string) (secret.String, e
 	if err != nil {
 		return secret.String{}, fault.New(fault.Failed, "the terminal cannot hide what is pasted: %w", err)
 	}
-	defer lines()
+	defer t.echo.whileHidden(lines)
 	s, err := t.read(ctx, question, func() (string, error) {
 		s, err := edited(t.File)
 		_, _ = fmt.Fprintln(t)
@@ -210,6 +219,9 @@ func (t terminal) read(ctx context.Context, question string, read func() (string
 	select {
 	case <-ctx.Done():
 		_, _ = fmt.Fprintln(t)
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			return "", ctx.Err()
+		}
 		return "", fault.ErrInterrupted
 	case r := <-answered:
 		if r.err != nil && !(errors.Is(r.err, io.EOF) && r.text != "") {
@@ -230,7 +242,7 @@ func (p *program) question(ctx context.Context, text string) (string, error) {
 }
 
 // errNo means that a person did not answer yes.
-var errNo = fault.New(fault.NotConfirmed, "not confirmed, nothing was changed")
+var errNo = &fault.Error{Kind: fault.NotConfirmed, Message: "not confirmed, nothing was changed"}
 
 // confirm prompts with a question. Any answer other than yes is an error.
 func (p *program) confirm(ctx context.Context, question string) error {

@@ -45,7 +45,8 @@ type program struct {
 
 	echo       *echo
 	interrupts interruption
-	// commands is the command tree. names is the number of names before the command that exec runs.
+	// commands is the command tree, as far as app has built it. names is the number of names before the command that
+	// exec runs.
 	commands *cli.App
 	typed    []string // the words of the command line after "broker"
 	names    int
@@ -54,9 +55,10 @@ type program struct {
 	auditOptional bool
 }
 
-// Main runs the program broker and returns its exit code.
+// Main runs the program broker and returns its exit code. Under the name docker-credential-broker, it is Docker's
+// helper.
 func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	return newProgram(stdin, stdout, stderr).main(args)
+	return newProgram(stdin, stdout, stderr).main(asDockerHelper(args))
 }
 
 func newProgram(stdin io.Reader, stdout, stderr io.Writer) *program {
@@ -67,6 +69,9 @@ func newProgram(stdin io.Reader, stdout, stderr io.Writer) *program {
 }
 
 func (p *program) main(args []string) int {
+	if code, is := attend(args[1:]); is {
+		return code
+	}
 	err := p.run(args)
 	p.echo.restore()
 	if err == nil {
@@ -75,8 +80,7 @@ func (p *program) main(args []string) int {
 	if p.interrupts.Err() != nil {
 		err = fault.ErrInterrupted // whatever error the interruption caused
 	}
-	var exit exitError
-	if errors.As(err, &exit) {
+	if exit, ok := errors.AsType[exitError](err); ok {
 		return int(exit)
 	}
 	return p.fail(err)
@@ -106,8 +110,8 @@ type exitError int
 func (e exitError) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
 
 func (p *program) run(args []string) error {
-	p.commands = p.app()
 	words := args[1:]
+	p.commands = p.app(words...)
 	completes := len(words) > 0 && words[len(words)-1] == completionFlag
 	if completes {
 		words = words[:len(words)-1]
@@ -117,7 +121,7 @@ func (p *program) run(args []string) error {
 	p.names = len(in.words)
 	switch {
 	case completes: // see below: the paths must be known first
-	case len(in.commands) > 0 && len(in.words) > 0 && in.unknown == "":
+	case len(in.commands) > 0 && len(in.words) > 0 && in.unknown == "" && !takesNames(in.command):
 		return noCommand(in.path, in.commands, in.words[0])
 	case in.version:
 		p.printVersion()
@@ -153,7 +157,7 @@ func (p *program) run(args []string) error {
 
 // command runs another command of this program.
 func (p *program) command(ctx context.Context, words ...string) error {
-	app := p.app()
+	app := p.app(words...)
 	in := read(app, words)
 	p.names = len(in.words)
 	p.within = true
@@ -161,9 +165,80 @@ func (p *program) command(ctx context.Context, words ...string) error {
 	return app.RunContext(ctx, append([]string{"broker"}, in.ordered...))
 }
 
-// app builds the command tree.
-func (p *program) app() *cli.App {
-	app := &cli.App{
+// app builds the command tree: only the command that the first word names, or all commands if there is none. Most runs
+// need one command, and the flags of all of them take time and memory.
+func (p *program) app(words ...string) *cli.App {
+	type command struct {
+		name  string
+		build func(*program) *cli.Command
+	}
+	groups := []struct {
+		title    string // in `broker help`
+		commands []command
+	}{
+		{"Set up", []command{
+			{"setup", (*program).setupCommand},
+			{"add", (*program).addCommand},
+			{"import", (*program).importCommand},
+			{"mfa", (*program).mfaCommand},
+			{"rotate", (*program).rotateCommand},
+			{"remove", (*program).removeCommand},
+			{"keyring", (*program).keyringCommand},
+			{"config", (*program).configCommand},
+			{"completion", (*program).completionCommand},
+		}},
+		{"Every day", []command{
+			{"exec", (*program).execCommand},
+			{"shell", (*program).shellCommand},
+			{"export", (*program).exportCommand},
+			{"console", (*program).consoleCommand},
+			{"token", (*program).tokenCommand},
+			{"login", (*program).loginCommand},
+			{"logout", (*program).logoutCommand},
+			{"publish", (*program).publishCommand},
+			{"unpublish", (*program).unpublishCommand},
+			{"forward", (*program).forwardCommand},
+			{"status", (*program).statusCommand},
+			{"allow", (*program).allowCommand},
+			{"deny", (*program).denyCommand},
+			{"elevate", (*program).elevateCommand},
+			{"lock", (*program).lockCommand},
+			{"unlock", (*program).unlockCommand},
+			{"log", (*program).logCommand},
+			{"doctor", (*program).doctorCommand},
+		}},
+		{"Profiles", []command{
+			{"list", func(p *program) *cli.Command { return p.listCommand("broker list") }},
+			{"explain", (*program).explainCommand},
+			{"profiles", (*program).profilesCommand},
+			{"accounts", (*program).accountsCommand},
+			{"policy", (*program).policyCommand},
+		}},
+		{"Daemon", []command{
+			{"daemon", (*program).daemonCommand},
+			{"service", (*program).serviceCommand},
+			{"version", (*program).versionCommand},
+			{"help", (*program).helpCommand},
+		}},
+	}
+	meant := func(c command) bool { return len(words) > 0 && c.name == words[0] }
+	known := false
+	for _, g := range groups {
+		known = known || slices.ContainsFunc(g.commands, meant)
+	}
+	var list []*cli.Command
+	for _, g := range groups {
+		for _, c := range g.commands {
+			if !known || meant(c) {
+				built := c.build(p)
+				built.Category = g.title
+				finish(built)
+				p.guard(built, built.Name)
+				list = append(list, built)
+			}
+		}
+	}
+	return &cli.App{
 		Name:                   "broker",
 		Usage:                  "keeps AWS keys in the OS keyring and hands out role sessions",
 		UsageText:              "broker setup\nbroker exec prod -- aws s3 ls\nbroker status",
@@ -179,31 +254,8 @@ func (p *program) app() *cli.App {
 		OnUsageError:              usageError,
 		CommandNotFound:           nil,
 		Action:                    group,
-		Commands: slices.Concat(
-			inGroup("Set up", p.setupCommand(), p.addCommand(), p.importCommand(), p.mfaCommand(), p.rotateCommand(),
-				p.removeCommand(), p.keyringCommand(), p.configCommand(), p.completionCommand()),
-			inGroup("Every day", p.execCommand(), p.shellCommand(), p.exportCommand(), p.consoleCommand(),
-				p.loginCommand(), p.logoutCommand(), p.publishCommand(), p.unpublishCommand(), p.statusCommand(),
-				p.allowCommand(), p.denyCommand(), p.elevateCommand(), p.lockCommand(), p.unlockCommand(),
-				p.logCommand(), p.doctorCommand()),
-			inGroup("Profiles", p.listCommand("broker list"), p.explainCommand(), p.profilesCommand(),
-				p.accountsCommand(), p.policyCommand()),
-			inGroup("Daemon", p.daemonCommand(), p.serviceCommand(), p.versionCommand(), p.helpCommand()),
-		),
+		Commands:                  list,
 	}
-	for _, c := range app.Commands {
-		finish(c)
-		p.guard(c, c.Name)
-	}
-	return app
-}
-
-// inGroup puts commands under a title of `broker help`.
-func inGroup(title string, commands ...*cli.Command) []*cli.Command {
-	for _, c := range commands {
-		c.Category = title
-	}
-	return commands
 }
 
 // finish sets on a command and its subcommands what all commands have in common.
@@ -220,6 +272,9 @@ func finish(c *cli.Command) {
 
 // acts reports whether a command does something without a subcommand. Then it has options too.
 func acts(c *cli.Command) bool { return c != nil && len(c.Flags) > 0 }
+
+// takesNames reports whether a command with subcommands also takes other words.
+func takesNames(c *cli.Command) bool { return c != nil && c.ArgsUsage != "" }
 
 // group is the action of a command with subcommands. It does nothing: run has already printed the help or refused a
 // word.
@@ -241,6 +296,13 @@ func usageError(c *cli.Context, err error, _ bool) error {
 		f = fault.New(fault.Usage, "%s does not take %s: %s", dashed(m[3]), m[2], why)
 	} else if name, ok := strings.CutPrefix(err.Error(), "flag provided but not defined: -"); ok {
 		f = fault.New(fault.Usage, "there is no option %s", dashed(name))
+		var names []string
+		for _, flag := range c.Command.VisibleFlags() {
+			names = append(names, flag.Names()...)
+		}
+		if near := profiles.Nearest(name, slices.Values(names), 1); len(near) > 0 {
+			f = fault.New(fault.Usage, "%w; did you mean %s?", f, dashed(near[0]))
+		}
 	}
 	if c.Command != nil && c.Command.Name != "" && c.Command.Name != c.App.Name {
 		return f.WithHint("%s --help", typed(c))
@@ -266,13 +328,17 @@ func one(c *cli.Context, what string) (string, error) {
 	return c.Args().First(), nil
 }
 
-// none returns an error if the command has arguments.
+// none returns an error if the command has arguments. The only one may be meant for --map.
 func none(c *cli.Context) error {
-	if c.Args().Present() {
-		return fault.New(fault.Usage, "%s takes no argument, got %q", named(c), c.Args().First()).
-			WithHint("%s", typed(c))
+	if !c.Args().Present() {
+		return nil
 	}
-	return nil
+	hint := typed(c)
+	reads := slices.ContainsFunc(c.Command.Flags, func(flag cli.Flag) bool { return flag.Names()[0] == "map" })
+	if reads && c.Args().Len() == 1 && !c.IsSet("map") {
+		hint += fault.Hintf(" --map %s", c.Args().First())
+	}
+	return fault.New(fault.Usage, "%s takes no argument, got %q", named(c), c.Args().First()).WithHint("%s", hint)
 }
 
 func (p *program) files() profiles.Files { return profiles.FilesOf(p.paths) }
@@ -282,6 +348,9 @@ func (p *program) set() (*profiles.Set, error) {
 	set, err := new(profiles.Store).Load(p.files())
 	if err != nil {
 		return nil, err
+	}
+	if p.paths.Door != "" { // the files of a door name the aliases as profiles, and nothing here can be changed
+		return set, nil
 	}
 	for _, w := range set.Warnings() {
 		p.warn([]string{w.String()})
@@ -299,13 +368,18 @@ func (p *program) settings() (*profiles.Set, profiles.Settings, error) {
 	return set, settings, err
 }
 
-// find returns the exact name of the profile or source that a person typed.
+// find returns the exact name of the profile or source that a person typed. A door is asked for any name, because a
+// far host has no registry.
 func (p *program) find(typed string) (string, error) {
 	set, err := p.set()
 	if err != nil {
 		return "", err
 	}
-	return set.Find(typed)
+	name, err := set.Find(typed)
+	if err != nil && p.paths.Door != "" {
+		return typed, nil
+	}
+	return name, err
 }
 
 // warn prints each warning once, because both this program and the daemon read the files.
@@ -336,7 +410,8 @@ func (p *program) raw(line string) { _, _ = io.WriteString(p.text, line+"\n") }
 // daemon the key and sends the request again.
 func (p *program) ask(ctx context.Context, req wire.Request) (wire.Response, error) {
 	resp, err := p.do(ctx, req)
-	if !fault.Is(err, fault.KeyringLocked) || !hasTerminal() {
+	// A door takes no passphrase, and what listens there may lie.
+	if !fault.Is(err, fault.KeyringLocked) || p.paths.Door != "" || !hasTerminal() {
 		return resp, err
 	}
 	if err := p.unlockDaemon(ctx, err); err != nil {

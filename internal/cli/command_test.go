@@ -6,10 +6,13 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/urfave/cli/v2"
 
 	"broker/internal/client"
 	"broker/internal/fault"
@@ -38,17 +41,18 @@ type scripted struct {
 	asked   []wire.Request
 }
 
-func (s *scripted) carry(_ context.Context, req wire.Request) (wire.Response, error) {
-	s.asked = append(s.asked, req)
+func (s *scripted) carry(_ context.Context, req *wire.Request) (*wire.Response, error) {
+	s.asked = append(s.asked, *req)
 	if len(s.answers) == 0 {
-		return wire.Response{}, errors.New("one request too many")
+		return nil, errors.New("one request too many")
 	}
 	answer := s.answers[0]
 	s.answers = s.answers[1:]
 	if err, is := answer.(error); is {
-		return wire.Response{}, err
+		return nil, err
 	}
-	return answer.(wire.Response), nil
+	resp := answer.(wire.Response)
+	return &resp, nil
 }
 
 // verbs returns the verbs of the requests, with their profiles.
@@ -70,24 +74,73 @@ func aSession() wire.Response {
 // command runs broker in a home with registryOfTests.
 func command(t *testing.T, daemon *scripted, stdin string, args ...string) (stdout, stderr string, code int) {
 	t.Helper()
-	home := t.TempDir()
-	registry := filepath.Join(home, ".config", "broker", "config")
-	err := errors.Join(os.MkdirAll(filepath.Dir(registry), 0o700), os.WriteFile(registry, []byte(registryOfTests), 0o600))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, kv := range os.Environ() {
-		name, _, _ := strings.Cut(kv, "=")
-		if strings.HasPrefix(name, "BROKER_") || strings.HasPrefix(name, "AWS_") || strings.HasPrefix(name, "XDG_") {
-			t.Setenv(name, "")
-		}
-	}
-	t.Setenv("HOME", home)
+	return commandWith(t, daemon, stdin, nil, args...)
+}
+
+// commandWith is command with some of the variables of this process.
+func commandWith(t *testing.T, daemon *scripted, stdin string, keep []string, args ...string) (
+	stdout, stderr string, code int,
+) {
+	t.Helper()
+	prepare(t, registryOfTests, keep...)
 	var out, problems bytes.Buffer
 	p := newProgram(strings.NewReader(stdin), &out, &problems)
 	p.client.Transport = daemon.carry
 	code = p.main(append([]string{"broker"}, args...))
 	return out.String(), problems.String(), code
+}
+
+// prepare makes a home with a registry, and an environment with nothing of AWS or Broker but the variables in keep.
+func prepare(t *testing.T, text string, keep ...string) {
+	t.Helper()
+	home := t.TempDir()
+	registry := filepath.Join(home, ".config", "broker", "config")
+	err := errors.Join(os.MkdirAll(filepath.Dir(registry), 0o700), os.WriteFile(registry, []byte(text), 0o600))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, kv := range os.Environ() {
+		name, _, _ := strings.Cut(kv, "=")
+		if slices.Contains(keep, name) {
+			continue
+		}
+		if strings.HasPrefix(name, "BROKER_") || strings.HasPrefix(name, "AWS_") || strings.HasPrefix(name, "XDG_") {
+			t.Setenv(name, "")
+		}
+	}
+	t.Setenv("HOME", home)
+}
+
+// TestOptionsComeFromTheCommandLine: adHoc and doorOption take a command without options on its command line for one
+// that sets none. So no option may come from the environment or a file.
+func TestOptionsComeFromTheCommandLine(t *testing.T) {
+	var check func(at string, list []*cli.Command)
+	check = func(at string, list []*cli.Command) {
+		for _, c := range list {
+			for _, f := range c.Flags {
+				fields := reflect.Indirect(reflect.ValueOf(f))
+				if fields.FieldByName("EnvVars").Len() > 0 || fields.FieldByName("FilePath").Len() > 0 {
+					t.Errorf("%s%s --%s is also read from elsewhere", at, c.Name, f.Names()[0])
+				}
+			}
+			check(at+c.Name+" ", c.Subcommands)
+		}
+	}
+	check("", new(program).app().Commands)
+}
+
+// TestAppBuildsTheNamedCommand: the name of each command in the tree builds that command alone, and a word that is not
+// one of these names builds all.
+func TestAppBuildsTheNamedCommand(t *testing.T) {
+	all := new(program).app().Commands
+	for _, c := range all {
+		if built := new(program).app(c.Name).Commands; len(built) != 1 || built[0].Name != c.Name {
+			t.Errorf("the name %s builds %d commands, the first of them %s", c.Name, len(built), built[0].Name)
+		}
+	}
+	if built := new(program).app("ls").Commands; len(built) != len(all) {
+		t.Errorf("the alias ls builds %d commands of %d", len(built), len(all))
+	}
 }
 
 // TestCommands checks what each command asks the daemon, and what it prints for the answers.
@@ -121,7 +174,9 @@ func TestCommands(t *testing.T) {
 		"lock with a warning":    {"lock", "", list{warning}, "lock", "locked\n", "warning: a restarted daemon\\x1b\n", 0},
 		"lock leaves a session":  {"lock", "", list{left}, "lock", "", "broker: a session is left\n", 1},
 		"lock takes no argument": {"lock prod", "", nil, "", "", "lock takes no argument", 2},
-		"unlock":                 {"unlock", "", list{wire.Response{}}, "unlock", "unlocked\n", "", 0},
+		"a map without --map": {"accounts check -- -a.ini", "", nil, "", "",
+			"\nhint: broker accounts check --map -a.ini\n", 2},
+		"unlock": {"unlock", "", list{wire.Response{}}, "unlock", "unlocked\n", "", 0},
 		"unlock with proof": {"unlock --stdin", "pass\n", list{challenge, wire.Response{}}, "unlock, unlock",
 			"unlocked\n", "", 0},
 		"unlock without a line": {"unlock --stdin", "", list{challenge}, "unlock", "", "stdin has no line", 2},
@@ -131,15 +186,27 @@ func TestCommands(t *testing.T) {
 		"logout all": {"logout", "", list{wire.Response{Count: 2}}, "logout", "forgot 2 sessions", "", 0},
 		"logout of a source": {"logout security", "", list{wire.Response{Count: 1}}, "logout security",
 			"forgot 1 session;", "", 0},
-		"logout of nobody":    {"logout nobody", "", nil, "", "", "broker profiles list", 3},
-		"logout of nothing":   {"logout ''", "", nil, "", "", "cannot be empty", 2},
-		"login":               {"login security --code 123456", "", list{opened}, "login security", "security", "", 0},
-		"login is denied":     {"login security --code 123456", "", list{denied}, "login security", "", "said no\nhint: broker", 6},
-		"publish by alias":    {"publish p", "", list{published}, "publish prod", "prod: published", "credentials of prod", 0},
-		"publish for no time": {"publish prod --for 0s", "", nil, "", "", "--for needs a duration", 2},
-		"unpublish":           {"unpublish", "", list{wire.Response{Count: 1}}, "unpublish", "1", "", 0},
-		"export as text":      {"export prod --format env", "", list{aSession()}, "get prod", "AWS_SESSION_TOKEN=", "", 0},
-		"export, no answer":   {"export prod", "", list{wire.Response{}}, "get prod", "", "broker:", 5},
+		"logout of what is closed": {"logout security", "", list{wire.Response{}}, "logout security",
+			"security: no session was in memory, and the keyring keeps none now\n", "", 0},
+		"logout of nothing open": {"logout", "", list{wire.Response{}}, "logout",
+			"no session was in memory, and the keyring keeps none now\n", "", 0},
+		"logout of what is open in a locked keyring": {"logout", "", list{wire.Response{Warnings: []string{"it is locked"}}},
+			"logout", "no session was in memory\n", "warning: it is locked", 0},
+		"logout of nobody": {"logout nobody", "", list{wire.Response{}}, "logout nobody", "", "broker profiles list", 3},
+		"logout of a login that no file names": {"logout old-sso", "",
+			list{wire.Response{Count: 1, Warnings: []string{"ended the login of old-sso"}}}, "logout old-sso",
+			"forgot 1 session;", "warning: ended the login of old-sso", 0},
+		"logout of nobody, locked": {"logout nobody", "", list{ringLocked}, "logout nobody", "", "hint: unlock it", 7},
+		"logout of nothing":        {"logout ''", "", nil, "", "", "cannot be empty", 2},
+		"login":                    {"login security --code 123456", "", list{opened}, "login security", "security", "", 0},
+		"login is denied":          {"login security --code 123456", "", list{denied}, "login security", "", "said no\nhint: broker", 6},
+		"publish by alias":         {"publish p", "", list{published}, "publish prod", "prod: published", "credentials of prod", 0},
+		"publish for no time":      {"publish prod --for 0s", "", nil, "", "", "--for needs a duration", 2},
+		"unpublish what is away": {"unpublish", "", list{wire.Response{Lines: []string{"dev", "prod"}}},
+			"unpublish", "dev, prod: no longer published", "", 0},
+		"unpublish":         {"unpublish", "", list{wire.Response{Count: 1}}, "unpublish", "1", "", 0},
+		"export as text":    {"export prod --format env", "", list{aSession()}, "get prod", "AWS_SESSION_TOKEN=", "", 0},
+		"export, no answer": {"export prod", "", list{wire.Response{}}, "get prod", "", "broker:", 5},
 		"rotate": {"rotate security", "", list{client.ErrNone, client.ErrNone, wire.Response{Lines: []string{"done"}}},
 			"state, ping, rotate security", "security: done\n", "", 0},
 		"rotate, daemon is stopped": {"rotate security", "", list{none, none}, "state, ping", "", "broker: no daemon", 5},
@@ -186,7 +253,7 @@ func TestPassphraseStaysHere(t *testing.T) {
 		t.Fatal(code, stderr)
 	}
 	for _, req := range daemon.asked {
-		line, err := wire.EncodeRequest(req)
+		line, err := wire.EncodeRequest(&req)
 		if err != nil || strings.Contains(string(line), "the words") {
 			t.Errorf("sent %s, %v", line, err)
 		}

@@ -100,7 +100,7 @@ func TestCommandsOfPages(t *testing.T) {
 			}
 			silence(app.Commands)
 			in := read(app, words)
-			if len(in.path) == 0 || len(in.commands) > 0 && len(in.words) > 0 {
+			if len(in.path) == 0 || len(in.commands) > 0 && len(in.words) > 0 && !takesNames(in.command) {
 				t.Errorf("%s: there is no such command: %s", page, typed)
 			} else if err := app.Run(append([]string{"broker"}, in.ordered...)); err != nil {
 				t.Errorf("%s: %s: %v", page, typed, err)

@@ -142,6 +142,9 @@ func (p *program) completion(words []string) {
 		for _, sub := range at.commands {
 			p.complete(sub.Name, sub.Usage)
 		}
+		if takesNames(c) && c.BashComplete != nil {
+			c.BashComplete(cli.NewContext(p.commands, flag.NewFlagSet(c.Name, flag.ContinueOnError), nil))
+		}
 	case c.BashComplete != nil:
 		names := flag.NewFlagSet(c.Name, flag.ContinueOnError)
 		_ = names.Parse(append([]string{"--"}, at.words...)) // cannot fail after "--"
@@ -158,6 +161,8 @@ func (p *program) completeValues(c *cli.Command, option string) {
 		"shim": slices.Sorted(maps.Keys(shims)), "to": vault.Backends(),
 	}[option]
 	switch {
+	case option == "only", option == "door":
+		p.completeNames(true)
 	case option == "source":
 		p.completeSources(nil)
 	case option == "from-profile", option == "from-org":
@@ -224,7 +229,7 @@ func (p *program) completeSetting(c *cli.Context) {
 
 // completeCommand prints the commands that help can explain.
 func (p *program) completeCommand(c *cli.Context) {
-	at := locate(p.commands, c.Args().Slice())
+	at := locate(p.app(c.Args().Slice()...), c.Args().Slice())
 	for _, sub := range at.commands {
 		if len(at.rest) == 0 {
 			p.complete(sub.Name, sub.Usage)

@@ -216,9 +216,6 @@ type settingJSON struct {
 }
 
 func (p *program) configList(c *cli.Context) error {
-	if err := none(c); err != nil {
-		return err
-	}
 	set, err := p.set()
 	if err != nil {
 		return err

@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
-	"golang.org/x/term"
 
 	"broker/internal/console"
 	"broker/internal/fault"
@@ -61,7 +61,7 @@ func (p *program) console(c *cli.Context) error {
 		p.warn([]string{"the console of a source is read-only (ViewOnlyAccess), within what its user may do; --session-policy sets another policy"})
 	}
 	if c.Bool("print") {
-		if out, ok := p.stdout.(*os.File); ok && term.IsTerminal(int(out.Fd())) {
+		if isTerminal(p.stdout) {
 			p.warn([]string{"for 15 minutes this URL signs in anybody who has it, and your terminal may keep it in its history"})
 		}
 		_, err := p.stdout.Write([]byte(address.Reveal() + "\n"))
@@ -162,8 +162,8 @@ func (v visit) open(ctx context.Context, address secret.String) error {
 		return fault.Of(err).WithHint("%s", v.printed)
 	}
 	// The started program, such as xdg-open, would run BROWSER without a check.
-	env := without(os.Environ(), func(name string) bool { return removed[name] || name == "BROWSER" })
-	ended, err := console.Start(command, env)
+	env := without(os.Environ(), func(name string) bool { return slices.Contains(removed, name) || name == "BROWSER" })
+	ended, err := console.Start(command, env, v.browser.Dir)
 	if err == nil {
 		err = redirect.Wait(ctx, ended)
 	}

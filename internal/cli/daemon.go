@@ -13,6 +13,7 @@ import (
 	"broker/internal/client"
 	"broker/internal/environ"
 	"broker/internal/fault"
+	"broker/internal/lockfile"
 	"broker/internal/peer"
 	"broker/internal/profiles"
 )
@@ -29,9 +30,6 @@ func (p *program) daemonCommand() *cli.Command {
 			&cli.BoolFlag{Name: "stop", Usage: "stop the running daemon; the next command starts a new one"},
 		},
 		Action: func(c *cli.Context) error {
-			if err := none(c); err != nil {
-				return err
-			}
 			if c.Bool("stop") {
 				if c.Bool("replace") || c.Bool("background") {
 					return fault.New(fault.Usage, "--stop takes no other option").
@@ -77,6 +75,10 @@ func (p *program) stopDaemon(ctx context.Context) error {
 	}
 	defer func() { _ = process.Release() }()
 	again, err := p.client.Status(ctx) // is that process still the daemon?
+	if err == nil && again.Locked && lockfile.Find(p.paths.State).Refuse() == nil {
+		return fault.New(fault.Failed, "the daemon is locked and was not stopped: the lock could not be saved, "+
+			"so the next daemon would not be locked").WithHint("broker status")
+	}
 	if err == nil && again.PID == status.PID {
 		err = process.Signal(syscall.SIGTERM)
 		if runtime.GOOS == "windows" { // Windows has no SIGTERM

@@ -107,12 +107,12 @@ func exprOf(e ast.Expr) string {
 func TestHintsOfTypedCommands(t *testing.T) {
 	t.Setenv("BROKER_PROFILE", "other")
 	for line, want := range map[string]string{
-		"explain -- --all x":                  "broker explain -- '--all'",
-		"shell --mode magic -- --all":         "broker shell --mode env -- '--all'",
-		"shell --mode env -- --all x":         "broker shell --mode file -- '--all' x",
-		"shell --token-file -- --all":         "broker shell --mode server --token-file -- '--all'",
-		"shell -- --all":                      "env -u BROKER_PROFILE broker shell -- '--all'",
-		"shell --mode server -- --all":        "env -u BROKER_PROFILE broker shell --mode server -- '--all'",
+		"explain -- --all x":                  "broker explain -- --all",
+		"shell --mode magic -- --all":         "broker shell --mode env -- --all",
+		"shell --mode env -- --all x":         "broker shell --mode file -- --all x",
+		"shell --token-file -- --all":         "broker shell --mode server --token-file -- --all",
+		"shell -- --all":                      "env -u BROKER_PROFILE broker shell -- --all",
+		"shell --mode server -- --all":        "env -u BROKER_PROFILE broker shell --mode server -- --all",
 		"shell --mode magic a":                "broker shell a --mode env",
 		"exec --mode magic a -- env":          "broker exec a --mode env -- COMMAND",
 		"exec --mode server a -- env":         "env -u BROKER_PROFILE broker exec a --mode server -- env",

@@ -33,9 +33,6 @@ func (p *program) doctorCommand() *cli.Command {
 			&cli.BoolFlag{Name: "yes", Usage: "with --fix: do not ask"},
 		},
 		Action: func(c *cli.Context) error {
-			if err := none(c); err != nil {
-				return err
-			}
 			switch {
 			case c.Bool("fix") && c.Bool("json"):
 				return fault.New(fault.Usage, "--fix cannot be combined with --json").WithHint("broker doctor --fix")

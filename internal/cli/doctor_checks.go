@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"broker/internal/atomicfile"
 	"broker/internal/audit"
 	"broker/internal/child"
 	"broker/internal/client"
@@ -42,7 +43,7 @@ func failed(of level, err error) finding {
 }
 
 // closingMode matches the modes in Broker's hints, which give nothing to others but the execution of a program.
-var closingMode = lazyregexp.New(`^(0?[67]00|0711|go-w|go=|u\+w|u\+rwx)$`)
+var closingMode = lazyregexp.New(`^(0?[67]00|0711|go-w|go=|u\+w|u\+rwx?)$`)
 
 // isChmod reports whether a command changes the mode of one file that is yours, and does nothing else.
 func isChmod(command fault.Hint) bool {
@@ -554,6 +555,9 @@ func (x *examination) checkDaemon(context.Context) (found []finding) {
 			return []finding{{Level: bad, Command: fault.Hintf("mv %s %s.old", x.paths.Socket, x.paths.Socket),
 				Text: "the daemon cannot start: its socket " + x.paths.Socket + " is another kind of file"}}
 		}
+		if err := x.startTrouble(); err != nil {
+			return []finding{failed(bad, err)}
+		}
 		found = append(found, finding{Level: fine, Text: "not running; it starts on demand"})
 	case x.statusErr != nil:
 		f := failed(bad, x.statusErr)
@@ -584,6 +588,21 @@ func (x *examination) checkDaemon(context.Context) (found []finding) {
 		found = append(found, finding{Level: fine, Text: "Broker is locked, and hands out nothing", Command: "broker unlock"})
 	}
 	return found
+}
+
+// startTrouble returns why no socket can be made: the nearest existing directory on its path cannot be written.
+func (x *examination) startTrouble() error {
+	dir := filepath.Dir(x.paths.Socket)
+	for dir != filepath.Dir(dir) {
+		if _, err := os.Stat(dir); err == nil {
+			break
+		}
+		dir = filepath.Dir(dir)
+	}
+	if err := atomicfile.Check(filepath.Join(dir, "start.lock")); err != nil {
+		return fault.New(fault.Failed, "the daemon cannot start: %w", err).WithHint("%s", record.Unwritten(dir, err))
+	}
+	return nil
 }
 
 // checkService reports a service that is installed and cannot run.

@@ -15,6 +15,7 @@ import (
 
 	"broker/internal/fault"
 	"broker/internal/lazyregexp"
+	"broker/internal/profiles"
 	"broker/internal/secret"
 	"broker/internal/system"
 )
@@ -140,15 +141,8 @@ func (x *examination) checkDeepFile(path string) []finding {
 
 // isStored reports whether a source has this key.
 func (x *examination) isStored(id string) bool {
-	if x.set == nil {
-		return false
-	}
-	for _, source := range x.set.Sources() {
-		if source.AccessKeyID == id {
-			return true
-		}
-	}
-	return false
+	return x.set != nil &&
+		slices.ContainsFunc(x.set.Sources(), func(s profiles.Source) bool { return s.AccessKeyID == id })
 }
 
 // removeLines returns the command that removes the lines with a secret under these names from a file.

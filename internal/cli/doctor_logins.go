@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"crypto/sha1"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,6 +9,7 @@ import (
 
 	"broker/internal/fault"
 	"broker/internal/profiles"
+	"broker/internal/vault"
 	"broker/internal/wire"
 )
 
@@ -59,13 +59,12 @@ func (x *examination) checkLogins(context.Context) (found []finding) {
 	return found
 }
 
-// sharedLogin returns the file in which `aws sso login` keeps a login to a portal, or "". The name of the file is the
-// hash of the name of the session.
+// sharedLogin returns the file in which `aws sso login` keeps a login to a portal, or "".
 func (x *examination) sharedLogin(source profiles.Source) string {
 	if source.Kind != profiles.Portal || source.Name == source.StartURL || x.paths.AWS == "" {
 		return ""
 	}
-	path := filepath.Join(x.paths.AWS, "sso", "cache", fmt.Sprintf("%x.json", sha1.Sum([]byte(source.Name))))
+	path := filepath.Join(x.paths.AWS, "sso", "cache", vault.PortalFile(source.Name))
 	if _, err := os.Stat(path); err != nil {
 		return ""
 	}

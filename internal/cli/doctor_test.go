@@ -6,9 +6,11 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"broker/internal/client"
 	"broker/internal/fault"
 	"broker/internal/profiles"
 	"broker/internal/wire"
@@ -27,6 +29,7 @@ func TestFixTakesNoShellText(t *testing.T) {
 	}
 	for command, want := range map[fault.Hint]bool{
 		"chmod 700 /x": true, "chmod go-w '/a b'": true, "chmod u+rwx /x": true, "chmod go= /x": true, "chmod 0711 /x": true,
+		"chmod u+rw /x":          true,
 		"chmod 700 /x; touch /y": false, "chmod 700 /x && touch /y": false, "chmod 700 $(touch /y)": false,
 		"chmod 700 `touch /y`": false, "chmod 700 /x\ntouch /y": false, "chmod 700 /x | sh": false, "chmod 700 /x > /y": false,
 		"chmod 700 '/x": false, `chmod 700 /x\`: false, "chmod -R 700 /x": false, "chmod 700 -R": false, "chmod 700 /x /y": false,
@@ -87,6 +90,28 @@ func TestFixRunsNoHintOfDaemon(t *testing.T) {
 	for _, f := range x.checkDaemon(context.Background()) {
 		if f.safe {
 			t.Errorf("--fix would run %q", f.Command)
+		}
+	}
+}
+
+// TestDaemonThatCannotStart: if no daemon runs and its socket cannot be made, doctor does not say that it starts on
+// demand.
+func TestDaemonThatCannotStart(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "file"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		socket string
+		of     level
+		text   string
+	}{{"new/run/broker.sock", fine, "not running; it starts on demand"},
+		{"file/run/broker.sock", bad, "the daemon cannot start: "}} {
+		x := &examination{program: new(program)}
+		x.statusErr, x.paths.State, x.paths.Socket = client.ErrNone, dir, filepath.Join(dir, c.socket)
+		got := x.checkDaemon(t.Context())
+		if len(got) != 1 || got[0].Level != c.of || !strings.HasPrefix(got[0].Text, c.text) {
+			t.Errorf("%s: %+v", c.socket, got)
 		}
 	}
 }

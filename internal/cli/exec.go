@@ -28,7 +28,9 @@ func (p *program) execCommand() *cli.Command {
 		UsageText: "broker exec prod -- aws s3 ls\n" +
 			"broker exec prod terraform plan\n" +
 			"broker exec --mode server prod -- ./worker\n" +
-			"broker exec dev prod -- ./copy.sh",
+			"broker exec dev prod -- ./copy.sh\n" +
+			"broker exec --only dev,stage -- claude\n" +
+			"broker exec --door dev -- docker compose up",
 		ArgsUsage: "[PROFILE…] -- COMMAND [ARGUMENTS]",
 		Description: "The command replaces the process of broker: same pid, terminal and signals, and its own exit\n" +
 			"code. With --mode env, its environment holds the session of the profile. With --mode server, it holds an\n" +
@@ -36,7 +38,9 @@ func (p *program) execCommand() *cli.Command {
 			"this command uses. All other AWS credential and profile variables are removed. Without a profile it is the\n" +
 			"first one of the nearest file .broker, or else you choose one on the terminal. Without any argument the command\n" +
 			"is your shell. With several profiles, the AWS files hold each one under its name and its aliases, and\n" +
-			"AWS_PROFILE is the first.",
+			"AWS_PROFILE is the first. With --only, the command has a door instead: it can get the sessions of these\n" +
+			"profiles when it asks, and do nothing else with Broker. With --door, containers that mount $BROKER_DOOR\n" +
+			"at /run/broker can.",
 		Flags:        execFlags(),
 		BashComplete: p.completeManyProfiles,
 		Action:       p.exec,
@@ -45,9 +49,10 @@ func (p *program) execCommand() *cli.Command {
 
 func (p *program) shellCommand() *cli.Command {
 	return &cli.Command{
-		Name:      "shell",
-		Usage:     "start your shell with the credentials of a profile",
-		UsageText: "broker shell prod",
+		Name:  "shell",
+		Usage: "start your shell with the credentials of a profile",
+		UsageText: "broker shell prod\n" +
+			"broker shell --only dev",
 		ArgsUsage: "[PROFILE…]",
 		Description: "The same as exec with $SHELL. BROKER_PROFILE and BROKER_EXPIRATION tell a shell prompt whose\n" +
 			"session it is and when it ends; `broker completion --prompt bash` prints a function that shows them.",
@@ -63,7 +68,7 @@ func execFlags() []cli.Flag {
 			Usage: "how the command gets the credentials: " + modeNames()},
 		spanFlag("min-ttl", "require a session that lasts at least this long, such as `2h`", 0),
 		&cli.BoolFlag{Name: "token-file", Usage: "with --mode server: pass the token in a file, not in the environment"},
-	}, additionFlags(), adHocFlags())
+	}, execDoorFlags(), additionFlags(), adHocFlags())
 }
 
 // A delivery is a request of exec: which sessions the command needs.
@@ -87,6 +92,9 @@ func modeNames() string { return strings.Join(slices.Sorted(maps.Keys(modes)), "
 
 func (p *program) exec(c *cli.Context) error {
 	command := c.Args().Slice()
+	if done, err := p.withDoor(c, command[:p.names], command[p.names:]); done {
+		return err
+	}
 	w, err := p.wanted(c, command[:p.names]...)
 	if err != nil {
 		return err
@@ -115,11 +123,14 @@ func (p *program) exec(c *cli.Context) error {
 }
 
 func (p *program) shell(c *cli.Context) error {
+	command := []string{userShell()}
+	if done, err := p.withDoor(c, c.Args().Slice(), command); done {
+		return err
+	}
 	w, err := p.wanted(c, c.Args().Slice()...)
 	if err != nil {
 		return err
 	}
-	command := []string{userShell()}
 	env, program, err := p.deliver(c, w, command, fault.New(fault.Usage, "shell needs a profile").WithHint("broker shell PROFILE"))
 	if err != nil {
 		return err
@@ -177,17 +188,7 @@ func (p *program) deliver(
 	if err != nil {
 		return nil, "", err
 	}
-	outer, ends := os.Getenv("BROKER_PROFILE"), os.Getenv("BROKER_EXPIRATION")
-	if end, err := time.Parse(time.RFC3339, ends); outer != "" && err == nil && time.Now().After(end) {
-		p.warn([]string{"the credentials of " + outer + " in this shell expired at " +
-			clock(end, time.Now(), hourMinute) + " and are ignored"})
-		outer = ""
-	}
-	if outer != "" {
-		leave := "or unset BROKER_PROFILE to nest on purpose"
-		if ends != "" { // broker export may have set them
-			leave = `or type eval "$(broker export --unset)"`
-		}
+	if outer, ends := p.outerProfile(); outer != "" {
 		if rest != "" {
 			rest += fault.Word(command[0])
 		}
@@ -195,9 +196,7 @@ func (p *program) deliver(
 		if c.IsSet("mode") {
 			again = fault.Hintf("%s %s --mode %s%s", typed(c), w.shown(), way, rest)
 		}
-		return nil, "", fault.New(fault.Failed, "this shell already runs with the credentials of %s%s; leave it, %s",
-			outer, until(ends), leave).
-			WithHint("env -u BROKER_PROFILE %s", again)
+		return nil, "", alreadyInside(outer, ends, again)
 	}
 	// Report a wrong name before a wrong command, because the name may be meant as the command. Report both before
 	// prompting for anything.
@@ -221,6 +220,32 @@ func (p *program) deliver(
 		return nil, "", err
 	}
 	return add.to(env, os.Environ()), program, nil
+}
+
+// outerProfile returns the profile whose session this shell has, and when the session ends. Both are empty without one,
+// or if it has ended. The profiles of a door are no session: they are asked for one by one.
+func (p *program) outerProfile() (outer, ends string) {
+	outer, ends = os.Getenv("BROKER_PROFILE"), os.Getenv("BROKER_EXPIRATION")
+	if end, err := time.Parse(time.RFC3339, ends); outer != "" && err == nil && time.Now().After(end) {
+		p.warn([]string{"the credentials of " + outer + " in this shell expired at " +
+			clock(end, time.Now(), hourMinute) + " and are ignored"})
+		return "", ""
+	}
+	if p.paths.Door != "" && ends == "" {
+		return "", ""
+	}
+	return outer, ends
+}
+
+// alreadyInside returns the error for a command in a shell that has the session of a profile. again is the command.
+func alreadyInside(outer, ends string, again fault.Hint) error {
+	leave := "or unset BROKER_PROFILE to nest on purpose"
+	if ends != "" { // broker export may have set them
+		leave = `or type eval "$(broker export --unset)"`
+	}
+	return fault.New(fault.Failed, "this shell already runs with the credentials of %s%s; leave it, %s",
+		outer, until(ends), leave).
+		WithHint("env -u BROKER_PROFILE %s", again)
 }
 
 // become replaces this process with a program. It returns only if that failed.
@@ -285,22 +310,22 @@ func lookPath(name string) (string, error) {
 // removed are the variables that exec removes from the environment: credentials, names of credentials, and places
 // to get them. Tools disagree on which of two variables wins, so only the variables of exec may be set.
 // https://docs.aws.amazon.com/sdkref/latest/guide/settings-reference.html
-var removed = map[string]bool{
-	"AWS_ACCESS_KEY_ID": true, "AWS_SECRET_ACCESS_KEY": true, "AWS_SESSION_TOKEN": true,
-	"AWS_ACCESS_KEY": true, "AWS_SECRET_KEY": true, "AWS_SECURITY_TOKEN": true, "AWS_DELEGATION_TOKEN": true,
-	"AWS_CREDENTIAL_EXPIRATION": true, "AWS_CREDENTIAL_FILE": true, "AWS_ACCOUNT_ID": true,
-	"AWS_PROFILE": true, "AWS_DEFAULT_PROFILE": true,
-	"AWS_ROLE_ARN": true, "AWS_ROLE_SESSION_NAME": true, "AWS_WEB_IDENTITY_TOKEN_FILE": true,
-	"AWS_CONTAINER_CREDENTIALS_FULL_URI": true, "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": true,
-	"AWS_CONTAINER_AUTHORIZATION_TOKEN": true, "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": true,
-	"BROKER_PROFILE": true, "BROKER_EXPIRATION": true,
+var removed = []string{
+	"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN",
+	"AWS_ACCESS_KEY", "AWS_SECRET_KEY", "AWS_SECURITY_TOKEN", "AWS_DELEGATION_TOKEN",
+	"AWS_CREDENTIAL_EXPIRATION", "AWS_CREDENTIAL_FILE", "AWS_ACCOUNT_ID",
+	"AWS_PROFILE", "AWS_DEFAULT_PROFILE",
+	"AWS_ROLE_ARN", "AWS_ROLE_SESSION_NAME", "AWS_WEB_IDENTITY_TOKEN_FILE",
+	"AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+	"AWS_CONTAINER_AUTHORIZATION_TOKEN", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+	"BROKER_PROFILE", "BROKER_EXPIRATION",
 }
 
 // regionNames are removed only if the profile has a region to replace them.
 var regionNames = []string{"AWS_REGION", "AWS_DEFAULT_REGION"}
 
 // credentialNames returns the names in removed, sorted.
-func credentialNames() []string { return slices.Sorted(maps.Keys(removed)) }
+func credentialNames() []string { return slices.Sorted(slices.Values(removed)) }
 
 // variable is an environment variable.
 type variable struct{ name, value string }
@@ -337,7 +362,7 @@ func childEnv(environ []string, set []variable) []string {
 
 // withoutCredentials returns environ without credentials and without variables that lead to credentials.
 func withoutCredentials(environ []string) []string {
-	return without(environ, func(name string) bool { return removed[name] })
+	return without(environ, func(name string) bool { return slices.Contains(removed, name) })
 }
 
 // withVariables returns environ with the variables in set, each of them once.

@@ -284,6 +284,9 @@ func (p *program) explain(plan explainJSON) {
 	if plan.Confirm != "" {
 		p.say("to confirm: %s", plan.Confirm)
 	}
+	if plan.Agents != "" {
+		p.say("coding agents: %s", agentsText(plan.Agents))
+	}
 	if plan.Outside != "" {
 		p.say("to confirm: here, because %s", fault.Line(plan.Outside))
 	}

@@ -3,12 +3,10 @@ package cli
 import (
 	"bytes"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
-	"golang.org/x/term"
 
 	"broker/internal/client"
 	"broker/internal/fault"
@@ -73,7 +71,7 @@ func (p *program) export(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if out, ok := p.stdout.(*os.File); ok && term.IsTerminal(int(out.Fd())) {
+	if isTerminal(p.stdout) {
 		p.warn([]string{"these are secrets, and your terminal keeps what it shows"})
 	}
 	_, err = p.stdout.Write(text) // in one write
@@ -101,7 +99,7 @@ func exportText(format string, cred wire.Credential) ([]byte, error) {
 	}
 	switch format {
 	case "json":
-		return client.Document(cred)
+		return client.Document(&cred)
 	case "ini":
 		return iniSection(cred)
 	}
@@ -143,10 +141,10 @@ func quoteFish(s string) string {
 // a doubled quote as one quote:
 // https://learn.microsoft.com/en-us/powershell/scripting/lang-spec/chapter-02 (2.3.5.2, single-quote-character)
 func quotePowerShell(s string) string {
-	return "'" + powershellQuotes.Replace(s) + "'"
+	doubled := strings.NewReplacer("'", "''", "\u2018", "\u2018\u2018", "\u2019", "\u2019\u2019",
+		"\u201a", "\u201a\u201a", "\u201b", "\u201b\u201b")
+	return "'" + doubled.Replace(s) + "'"
 }
-
-var powershellQuotes = strings.NewReplacer("'", "''", "\u2018", "\u2018\u2018", "\u2019", "\u2019\u2019", "\u201a", "\u201a\u201a", "\u201b", "\u201b\u201b")
 
 // dotenv returns the .env file that many tools read. The tools agree on bare words, and on single quotes with no
 // special character between them. They have no common way to write a quote or a backslash.

@@ -41,9 +41,6 @@ func (p *program) generateCommand() *cli.Command {
 			&cli.StringFlag{Name: "product", Usage: "use `NAME` for {product} (default: the map's product)"},
 		}, generationFlags()...),
 		Action: func(c *cli.Context) error {
-			if err := none(c); err != nil {
-				return err
-			}
 			g := generation{program: p, c: c}
 			file, org, portal := c.String("map"), c.String("from-org"), c.String("from-sso")
 			given := 0
@@ -89,9 +86,6 @@ func (p *program) syncCommand() *cli.Command {
 			"catalog_path names the file (default: accounts.ini). The rest is as in `broker profiles generate --map`.",
 		Flags: generationFlags(),
 		Action: func(c *cli.Context) error {
-			if err := none(c); err != nil {
-				return err
-			}
 			_, settings, err := p.settings()
 			if err != nil {
 				return err

@@ -33,6 +33,8 @@ func (p *program) help(app *cli.App, path []string, c *cli.Command) {
 		line(name + ": " + c.Usage)
 		usage := name
 		switch {
+		case len(commands) > 0 && takesNames(c):
+			usage += " [OPTIONS] " + c.ArgsUsage + "\n        " + name + " COMMAND [ARGUMENTS]"
 		case len(commands) > 0 && acts(c):
 			usage += " [OPTIONS]\n        " + name + " COMMAND [ARGUMENTS]"
 		case len(commands) > 0:
@@ -40,7 +42,7 @@ func (p *program) help(app *cli.App, path []string, c *cli.Command) {
 		default:
 			usage += " [OPTIONS]"
 		}
-		if c.ArgsUsage != "" {
+		if c.ArgsUsage != "" && len(commands) == 0 {
 			usage += " " + c.ArgsUsage
 		}
 		line("\nUsage:  " + usage)
@@ -155,24 +157,47 @@ func dashed(name string) string {
 func noCommand(path []string, commands []*cli.Command, word string) error {
 	group := strings.Join(path, " ")
 	err := fault.New(fault.Usage, "there is no command %q", strings.TrimSpace(group+" "+word))
-	names := func(yield func(string) bool) {
-		for _, c := range commands {
-			for _, name := range c.Names() {
-				if !yield(name) {
-					return
-				}
-			}
-		}
-	}
-	near := profiles.Nearest(word, names, 1)
+	meant := meantBy(word, commands)
 	switch {
-	case len(near) == 1:
-		return fault.New(fault.Usage, "%w; did you mean %s?", err, near[0]).
-			WithHint("broker %s", append(slices.Clone(path), near[0]))
+	case len(meant) > 0:
+		return fault.New(fault.Usage, "%w; did you mean %s?", err, strings.Join(meant, " or ")).
+			WithHint("broker %s", append(slices.Clone(path), strings.Fields(meant[0])...))
 	case group != "":
 		return err.WithHint("broker %s --help", path)
 	}
 	return err.WithHint("broker help")
+}
+
+// meantBy returns what a word that is not one of the commands may mean: a command that does what the word does in
+// another tool, else the commands of groups with this name, else the most similar command. A command that begins
+// with another letter is not similar, so that "update" does not lead to "rotate".
+func meantBy(word string, commands []*cli.Command) []string {
+	// Words of other tools, and of Broker's own docs, with what does the same in Broker.
+	same := map[string]string{
+		"assume": "exec", "audit": "log", "clear": "logout", "configure": "setup", "delete": "remove", "ecr": "docker",
+		"env": "export", "init": "setup", "revoke": "deny", "rm": "remove", "run": "exec", "sessions": "status",
+		"start": "daemon", "whoami": "status",
+	}
+	var within, names []string
+	for _, c := range commands {
+		if c.HasName(same[word]) {
+			return []string{c.Name}
+		}
+		for _, sub := range c.Subcommands {
+			if sub.HasName(word) {
+				within = append(within, c.Name+" "+sub.Name)
+			}
+		}
+		for _, name := range c.Names() {
+			if word != "" && name[0] == word[0] {
+				names = append(names, name)
+			}
+		}
+	}
+	if len(within) > 0 {
+		return within
+	}
+	return profiles.Nearest(word, slices.Values(names), 1)
 }
 
 func (p *program) helpCommand() *cli.Command {
@@ -183,11 +208,12 @@ func (p *program) helpCommand() *cli.Command {
 		UsageText:    "broker help exec\nbroker help profiles link",
 		BashComplete: p.completeCommand,
 		Action: func(c *cli.Context) error {
-			at := locate(p.commands, c.Args().Slice())
+			app := p.app(c.Args().Slice()...)
+			at := locate(app, c.Args().Slice())
 			if len(at.rest) > 0 {
 				return noCommand(at.path, at.commands, at.rest[0])
 			}
-			p.help(p.commands, at.path, at.command)
+			p.help(app, at.path, at.command)
 			return nil
 		},
 	}

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"broker/internal/fault"
+	"broker/internal/tty"
 )
 
 // TestHiddenAfterCtrlC checks that Ctrl-C at a prompt for a secret leaves echo on, whenever it comes.
@@ -35,6 +36,35 @@ func TestHiddenAfterCtrlC(t *testing.T) {
 		if modes.Lflag&unix.ECHO == 0 {
 			t.Fatal("the terminal was left without echo")
 		}
+	}
+}
+
+// TestPastedAfterCtrlC checks that the end of a prompt for a pasted text leaves echo on if Ctrl-C has turned it on, and
+// that the end of the time for the prompt is not taken for Ctrl-C.
+func TestPastedAfterCtrlC(t *testing.T) {
+	master, screen, err := pty.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _, _ = master.Close(), screen.Close() }()
+	e := new(echo)
+	ctx, cancel := context.WithTimeout(t.Context(), 0)
+	defer cancel()
+	if _, err := (terminal{screen, screen, e}).pasted(ctx, "Text: "); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatal(err)
+	}
+	lines, err := tty.Keys(screen) // echo is still off
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.restore()
+	e.whileHidden(lines)
+	modes, err := unix.IoctlGetTermios(int(screen.Fd()), unix.TCGETS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if modes.Lflag&unix.ECHO == 0 {
+		t.Error("the terminal was left without echo")
 	}
 }
 

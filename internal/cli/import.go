@@ -410,9 +410,8 @@ func (i *importing) sealed(ctx context.Context) ([]profiles.TakenOut, error) {
 }
 
 // errSealed means that the sealed copy is not in the format that seal writes.
-var errSealed = fault.New(fault.Keyring,
-	"the sealed copy of earlier imports cannot be read; it was left in the keyring").
-	WithHint("broker import --forget")
+var errSealed = &fault.Error{Kind: fault.Keyring, Hint: "broker import --forget",
+	Message: "the sealed copy of earlier imports cannot be read; it was left in the keyring"}
 
 // seal adds to the sealed copy. It replaces the entry of an earlier attempt on the same bytes that did not finish.
 func (i *importing) seal(ctx context.Context, t profiles.TakenOut) error {

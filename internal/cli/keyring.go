@@ -88,7 +88,7 @@ func (k *keyring) attempt(ctx context.Context, do func() error) (key secret.Stri
 	err = call()
 	if errors.Is(err, vault.ErrNotCreated) && k.makes && os.Getenv("BROKER_KEYRING_PASSPHRASE_FILE") != "" {
 		// On a machine without a person, this file has the passphrase.
-		if err := k.Create(ctx, secret.String{}); err != nil {
+		if err := k.Create(ctx, secret.String{}); err != nil && !errors.Is(err, vault.ErrExists) {
 			return key, err
 		}
 		err = call()
@@ -111,10 +111,16 @@ func (k *keyring) attempt(ctx context.Context, do func() error) (key secret.Stri
 			tell := k.Notice
 			k.Notice = nil // the prompt already warned of a weak passphrase
 			cerr := k.Create(ctx, pass)
-			if k.Notice = tell; cerr != nil {
+			k.Notice = tell
+			switch {
+			case errors.Is(cerr, vault.ErrExists): // another command made it meanwhile
+				k.p.warn([]string{cerr.Error()})
+				fresh = false
+			case cerr != nil:
 				return key, cerr
 			}
-		} else {
+		}
+		if !fresh {
 			k.SetPassphrase(pass)
 		}
 		err = call()

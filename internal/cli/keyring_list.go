@@ -18,13 +18,8 @@ func (p *program) keyringListCommand() *cli.Command {
 		UsageText: "broker keyring list",
 		Description: "When you store the first key, Broker chooses the first keyring in the list that works, and writes it to\n" +
 			"the settings. From then on it uses only that keyring. This command writes nothing and asks for nothing.",
-		Flags: []cli.Flag{jsonFlag()},
-		Action: func(c *cli.Context) error {
-			if err := none(c); err != nil {
-				return err
-			}
-			return p.keyringList(c)
-		},
+		Flags:  []cli.Flag{jsonFlag()},
+		Action: p.keyringList,
 	}
 }
 

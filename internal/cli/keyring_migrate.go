@@ -33,9 +33,6 @@ func (p *program) keyringMigrateCommand() *cli.Command {
 
 func (p *program) keyringMigrate(c *cli.Context) error {
 	ctx, to := c.Context, c.String("to")
-	if err := none(c); err != nil {
-		return err
-	}
 	switch {
 	case to == "":
 		return fault.New(fault.Usage, "migrate needs the keyring to copy to, one of %s", strings.Join(vault.Backends(), ", ")).WithHint("broker keyring migrate --to BACKEND")

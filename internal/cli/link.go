@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/rogpeppe/go-internal/diff"
@@ -263,12 +264,16 @@ func (p *program) editDocument(d profiles.Document, undo bool, edit func([]byte)
 	if d == profiles.RecordsDocument {
 		ctx, cancel := context.WithTimeout(context.Background(), linkedWait)
 		defer cancel()
-		return record.Edit(ctx, p.paths.Linked(), maxLinked, func(src []byte) ([]byte, error) {
+		err := record.Edit(ctx, p.paths.Linked(), maxLinked, func(src []byte) ([]byte, error) {
 			if err := p.checkLinked(src); err != nil {
 				return nil, err
 			}
 			return edit(src)
 		})
+		if _, ok := errors.AsType[syscall.Errno](err); ok && !errors.Is(err, record.ErrRefused) {
+			return writeFault(p.paths.Linked(), err)
+		}
+		return err
 	}
 	if d == profiles.RegistryDocument { // needs no backup, because unlink restores it
 		return p.editFile(p.paths.Registry, nil, edit)

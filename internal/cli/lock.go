@@ -30,9 +30,6 @@ func (p *program) lockCommand() *cli.Command {
 			&cli.BoolFlag{Name: "stdin", Usage: "read the passphrases from stdin, one per line: the current one, then the new one"},
 		},
 		Action: func(c *cli.Context) error {
-			if err := none(c); err != nil {
-				return err
-			}
 			set, remove := c.Bool("set-passphrase"), c.Bool("remove-passphrase")
 			switch {
 			case set && remove:
@@ -63,9 +60,6 @@ func (p *program) unlockCommand() *cli.Command {
 			&cli.BoolFlag{Name: "stdin", Usage: "read the passphrases from stdin, one per line, in the order of the prompts"},
 		},
 		Action: func(c *cli.Context) error {
-			if err := none(c); err != nil {
-				return err
-			}
 			req := wire.Request{Verb: wire.Unlock}
 			resp, err := p.do(c.Context, req)
 			if err := p.unlock(c.Context, p.prompter(c.Bool("stdin")), req, resp, err); err != nil {
@@ -97,6 +91,9 @@ func (p *program) unlockDaemon(ctx context.Context, refused error) error {
 func (p *program) unlock(ctx context.Context, from prompter, req wire.Request, resp wire.Response, err error) error {
 	if from == nil && resp.Challenge != nil {
 		return fault.Of(err).WithHint("broker unlock --stdin")
+	}
+	if from == nil && !req.StayLocked && fault.Is(err, fault.KeyringLocked) && p.mayBeFile() { // for broker unlock itself
+		return fault.New(fault.KeyringLocked, "%w, and there is no terminal to ask on", err).WithHint("broker unlock --stdin")
 	}
 	for proofs, passphrases := 0, 0; from != nil; {
 		var typed secret.String // never sent to the daemon

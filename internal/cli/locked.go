@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"slices"
 
 	"github.com/urfave/cli/v2"
 
@@ -18,42 +19,53 @@ const (
 	works                    // hands out nothing and needs no item of the keyring
 )
 
-// lockClasses has an entry for each command. A command without an entry stops.
-var lockClasses = map[string]whileLocked{
-	"setup": stops, "add": stops, "import": stops, "remove": stops,
-	"rotate": stops, "mfa enroll": stops, "mfa replace": stops, "mfa set": stops, "mfa remove": stops,
-	"keyring test": stops, "keyring migrate": stops,
-
-	"login": asks, "exec": asks, "shell": asks, "export": asks, "publish": asks, "console": asks,
-	"allow": asks, "elevate": asks, "accounts list": asks, "accounts check": asks,
-
-	"deny": works, "lock": works, "unlock": works, "logout": works, "unpublish": works,
-	"log who": works, "log verify": works,
-	"status": works, "doctor": works, "explain": works, "version": works, "help": works, "completion": works,
-	// The error of unlock about a keyring that does not answer refers to this command.
-	"keyring list": works,
-	// These change only files, and get from the daemon what they need from AWS.
-	"config get": works, "config set": works, "config unset": works, "config list": works, "profiles trust": works,
-	"list": works, "profiles list": works, "profiles show": works, "profiles alias": works,
-	"profiles link": works, "profiles unlink": works, "profiles generate": works, "profiles sync": works,
-	"policy trust": works, "policy group": works, "policy self-service": works, "policy read-only": works,
-	"service install": works, "service uninstall": works, "service status": works, "service restart": works,
-	"service stop": works,
-	"daemon":       works,
+// lockClasses lists the commands of each class. A command that is missing stops.
+var lockClasses = [...][]string{
+	stops: {
+		"setup", "add", "import", "remove", "rotate", "mfa enroll", "mfa replace", "mfa set", "mfa remove",
+		"keyring test", "keyring migrate",
+	},
+	asks: {
+		"forward", "login", "exec", "shell", "export", "publish", "console",
+		"token eks", "token rds", "token codeartifact", "token docker",
+		"allow", "elevate", "accounts list", "accounts check",
+	},
+	works: {
+		"deny", "lock", "unlock", "logout", "unpublish", "forward list", "forward close", "log who", "log verify",
+		"status", "doctor", "explain", "version", "help", "completion",
+		// The error of unlock about a keyring that does not answer refers to this command.
+		"keyring list",
+		// These change only files, and get from the daemon what they need from AWS.
+		"config get", "config set", "config unset", "config list",
+		"list", "profiles list", "profiles show", "profiles alias", "profiles link", "profiles unlink",
+		"profiles generate", "profiles sync", "profiles trust",
+		"policy trust", "policy group", "policy self-service", "policy read-only",
+		"service install", "service uninstall", "service status", "service restart", "service stop",
+		"daemon",
+	},
 }
 
-// guard makes a command and its subcommands fail while Broker is locked, if their class is stops.
+// guard makes a command and its subcommands fail while Broker is locked, if their class is stops, in a shell with a
+// door, if they need more than a door, and with arguments, if they take none.
 func (p *program) guard(c *cli.Command, name string) {
 	for _, sub := range c.Subcommands {
 		p.guard(sub, name+" "+sub.Name)
 	}
-	if len(c.Subcommands) > 0 || lockClasses[name] != stops {
-		return
-	}
-	do := c.Action
+	goesOn := slices.Contains(lockClasses[asks], name) || slices.Contains(lockClasses[works], name)
+	do, refused := c.Action, len(c.Subcommands) == 0 && !goesOn
 	c.Action = func(ctx *cli.Context) error {
-		if err := p.refuseLocked(ctx.Context); err != nil {
-			return err
+		if p.paths.Door != "" && !slices.Contains(throughDoor, name) {
+			return p.notThroughDoor()
+		}
+		if refused {
+			if err := p.refuseLocked(ctx.Context); err != nil {
+				return err
+			}
+		}
+		if c.ArgsUsage == "" {
+			if err := none(ctx); err != nil {
+				return err
+			}
 		}
 		return do(ctx)
 	}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/urfave/cli/v2"
@@ -9,7 +10,10 @@ import (
 // TestEveryCommandHasALockClass checks that each command says what it does while Broker is locked.
 func TestEveryCommandHasALockClass(t *testing.T) {
 	left := map[string]bool{}
-	for name := range lockClasses {
+	for _, name := range slices.Concat(lockClasses[:]...) {
+		if left[name] {
+			t.Errorf("broker %s has two classes", name)
+		}
 		left[name] = true
 	}
 	var walk func(c *cli.Command, name string)
@@ -17,10 +21,10 @@ func TestEveryCommandHasALockClass(t *testing.T) {
 		for _, sub := range c.Subcommands {
 			walk(sub, name+" "+sub.Name)
 		}
-		if len(c.Subcommands) > 0 {
+		if len(c.Subcommands) > 0 && c.ArgsUsage == "" {
 			return
 		}
-		if _, ok := lockClasses[name]; !ok {
+		if !slices.Contains(slices.Concat(lockClasses[:]...), name) {
 			t.Errorf("broker %s is missing in lockClasses", name)
 		}
 		delete(left, name)

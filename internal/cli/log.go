@@ -78,9 +78,6 @@ func parseLine(text []byte) logLine {
 }
 
 func (p *program) log(c *cli.Context) error {
-	if err := none(c); err != nil {
-		return err
-	}
 	most := c.Int("lines")
 	if most < 0 {
 		return fault.New(fault.Usage, "--lines needs a number of lines").WithHint("broker log --lines %d", logLines)
@@ -199,7 +196,7 @@ const sinceForms = `30m, 2h, 1d, 2026-11-28, "2026-11-28 09:00" or 2026-11-28T09
 // sinceLayouts are the layouts of times without a zone.
 var sinceLayouts = []string{time.DateOnly, "2006-01-02 15:04", time.DateTime, "2006-01-02T15:04", "2006-01-02T15:04:05"}
 
-// parseSince parses a duration before now, or a time. A time without a zone is local, and a day has 24 hours.
+// parseSince parses a duration before now, or a time. A time without a zone is local.
 func parseSince(text string, now time.Time) (time.Time, error) {
 	if at, err := time.Parse(time.RFC3339, text); err == nil {
 		return at, nil
@@ -209,20 +206,12 @@ func parseSince(text string, now time.Time) (time.Time, error) {
 			return at, nil
 		}
 	}
-	days, rest, found := strings.Cut(text, "d")
-	n, err := strconv.ParseUint(days, 10, 16)
-	switch {
-	case !found:
-		n, rest, err = 0, text, nil
-	case rest == "":
-		rest = "0"
-	}
-	d, derr := profiles.ParseDuration(rest)
-	if err != nil || derr != nil {
+	ago, err := profiles.ParseDuration(text)
+	if err != nil {
 		return time.Time{}, fault.New(fault.Usage, "--since %q is not a time such as %s", text, sinceForms).
 			WithHint("broker log --since 2h")
 	}
-	return now.Add(-d - time.Duration(n)*24*time.Hour), nil
+	return now.Add(-ago), nil
 }
 
 // logPrinter returns a function that prints lines: as they are, or as rows of one table.
@@ -272,9 +261,14 @@ func whereOf(e audit.Event) string {
 	return strings.TrimSpace(strings.TrimPrefix(e.Terminal, "/dev/") + " " + dir)
 }
 
-// reasonOf returns why something was done or refused.
+// reasonOf returns why something was done or refused, or how a session was handed out. If that was over a door, or the
+// door was opened or closed, the name of the door comes first.
 func reasonOf(e audit.Event) string {
 	var parts []string
+	how := deliveries[e.Delivery]
+	if e.Door != "" {
+		how = "door " + e.Door
+	}
 	if e.Missed > 0 {
 		parts = append(parts, plural(e.Missed, "line")+" could not be written")
 	}
@@ -283,11 +277,17 @@ func reasonOf(e audit.Event) string {
 			parts = append(parts, text)
 		}
 	}
-	if len(parts) == 0 && e.Delivery != "" {
-		parts = append(parts, deliveries[e.Delivery])
+	switch {
+	case len(parts) == 0 && how != "":
 		if e.Rights != "" {
-			parts[0] += ", " + string(e.Rights)
+			how += ", " + string(e.Rights)
 		}
+		parts = []string{how}
+	case e.Door != "":
+		parts = slices.Insert(parts, 0, how)
+	}
+	if e.Agent != "" {
+		parts = append(parts, "coding agent "+e.Agent)
 	}
 	return strings.Join(parts, ": ")
 }
@@ -296,6 +296,7 @@ func reasonOf(e audit.Event) string {
 var deliveries = map[audit.Delivery]string{
 	audit.Reply: "as a reply", audit.Endpoint: "by an endpoint", audit.PrivateFile: "in a private file",
 	audit.Published: "in the credentials file", audit.Console: "for the console",
+	audit.Door: "over a door", audit.Token: "for a token",
 }
 
 // programOf returns the tool that asked, as people know it: the program behind credproc and a shell that started it,
@@ -366,9 +367,6 @@ func (p *program) verify(ctx context.Context, r *audit.Reader) audit.Report {
 }
 
 func (p *program) logVerify(c *cli.Context) error {
-	if err := none(c); err != nil {
-		return err
-	}
 	r, err := p.openLog()
 	if err != nil {
 		return err

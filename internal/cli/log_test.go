@@ -110,6 +110,27 @@ func TestLogTable(t *testing.T) {
 	}
 }
 
+// TestLogNamesTheDoor: each line about a door has its name.
+func TestLogNamesTheDoor(t *testing.T) {
+	events := []audit.Event{
+		{Event: "door", Profile: "prod", Delivery: audit.Door, Door: "work", PID: 31, Caller: awsProcess()},
+		{Event: "given", Profile: "prod", Delivery: audit.Door, Door: "work", Rights: audit.ReadOnly, PID: 31},
+		{Event: "refused", Profile: "prod", Delivery: audit.Door, Door: "work", Message: "Broker is locked", PID: 31},
+		{Event: "door_closed", Profile: "prod", Delivery: audit.Door, Door: "work", Reason: "closed", PID: 1},
+	}
+	out, problems, code := logged(t, events, "", "log")
+	want := []string{" door work", " door work, read-only", " door work: Broker is locked", " door work: closed"}
+	lines := strings.Split(strings.TrimSpace(out), "\n")
+	if code != 0 || problems != "" || len(lines) != 1+len(want) {
+		t.Fatalf("%d\n%s%s", code, out, problems)
+	}
+	for i, line := range lines[1:] {
+		if !strings.HasSuffix(line, want[i]) {
+			t.Errorf("%q does not end in %q", line, want[i])
+		}
+	}
+}
+
 // TestLogJSON: the lines are printed as they are.
 func TestLogJSON(t *testing.T) {
 	out, _, code := logged(t, someEvents(), "", "log", "--json", "--lines", "0")

@@ -244,7 +244,9 @@ func (p *program) sayWho(e audit.Event) error {
 	row("account", e.Account)
 	row("role", e.Role)
 	row("rights", string(e.Rights))
+	row("agent", e.Agent)
 	row("session", e.SessionName)
+	row("door", e.Door)
 	if e.Expires != nil {
 		row("expires", localTime(*e.Expires))
 	}
@@ -270,6 +272,8 @@ func (p *program) sayWho(e audit.Event) error {
 		p.say("  any process of this user that could read the shared credentials file may have used it")
 	case audit.PrivateFile:
 		p.say("  any process that could read the private file, such as one that the command started, may have used it")
+	case audit.Door:
+		p.say("  any process that could use the door, also on another host or in a container, may have used it")
 	case audit.Endpoint:
 		p.say("  any process that the command started may have used it")
 	}

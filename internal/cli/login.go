@@ -30,8 +30,8 @@ func (p *program) loginCommand() *cli.Command {
 		Description: "With several profiles, asks for one code per MFA device, then assumes all roles at once. Without a\n" +
 			"name, opens a session for each IAM user in turn. Other requests that wait for the same code continue too.\n" +
 			"For IAM Identity Center and console logins, opens a browser unless the login still works. Only this command\n" +
-			"does. Over ssh, in WSL and without a display it shows a code instead. For a console login, asks whether to take\n" +
-			"over the login of aws login, and whether to link the profile, so that AWS tools use the login.",
+			"does. Over ssh, in WSL, and without a display or BROWSER it shows a code. For a console login, asks whether\n" +
+			"to take over the login of aws login, and whether to link the profile, so that AWS tools use the login.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "code", Usage: "use the six `DIGITS` that the MFA device shows; for scripts"},
 			&cli.BoolFlag{Name: "pick", Usage: "choose a profile on the terminal"},
@@ -257,7 +257,7 @@ func (p *program) first(failed []error) error {
 		return nil
 	}
 	for _, err := range failed[1:] {
-		if !errors.Is(err, context.Canceled) {
+		if !fault.Is(err, fault.Interrupted) {
 			p.warn([]string{err.Error()})
 		}
 	}

@@ -86,7 +86,8 @@ func (p *program) newPageLogin(
 	if wrong {
 		return nil, fault.New(fault.Usage, "--%s does not work for %q", o.given(), source.Name).WithHint("%s", l.printed)
 	}
-	l.elsewhere = o.device || o.remote || o.browser == nil && noBrowserHere()
+	shown := o.browser != nil || hasDisplay()
+	l.elsewhere = o.device || o.remote || o.browser == nil && isRemote() || !shown && os.Getenv("BROWSER") == ""
 	if l.elsewhere {
 		return l, nil
 	}
@@ -98,6 +99,7 @@ func (p *program) newPageLogin(
 		l.elsewhere = true
 		return l, nil
 	}
+	l.elsewhere = !shown && len(l.browser.Words) == 0 // BROWSER names nothing that may run
 	return l, err
 }
 
@@ -124,6 +126,7 @@ func (p *program) findBrowser(
 	if len(b.Words) == 0 {
 		var warnings []string
 		b.Words, warnings = console.FromShell(os.Getenv("BROWSER"), b.Path)
+		b.Dir = console.ShellDir
 		p.warn(warnings)
 	}
 	if _, err := b.Command(""); err != nil {
@@ -132,16 +135,21 @@ func (p *program) findBrowser(
 	return b, nil
 }
 
-// noBrowserHere reports whether a browser that is opened here could not lead back to this process: over ssh, in WSL,
-// whose browser is that of Windows, and without a display.
-func noBrowserHere() bool {
+// isRemote reports whether a browser that is opened here could not lead back to this process: over ssh, and in WSL,
+// whose browser is that of Windows.
+func isRemote() bool {
 	for _, name := range []string{"SSH_CONNECTION", "SSH_TTY", "WSL_DISTRO_NAME", "WSL_INTEROP"} {
 		if os.Getenv(name) != "" {
 			return true
 		}
 	}
-	return runtime.GOOS != "darwin" && runtime.GOOS != "windows" &&
-		os.Getenv("DISPLAY") == "" && os.Getenv("WAYLAND_DISPLAY") == ""
+	return false
+}
+
+// hasDisplay reports whether the machine's default browser has a display. A command in BROWSER may need none.
+func hasDisplay() bool {
+	return runtime.GOOS == "darwin" || runtime.GOOS == "windows" ||
+		os.Getenv("DISPLAY") != "" || os.Getenv("WAYLAND_DISPLAY") != ""
 }
 
 // run leads a person through the login.
@@ -198,7 +206,7 @@ func (l *pageLogin) inBrowser(ctx context.Context) error {
 		select {
 		case err := <-opened:
 			if err != nil && ctx.Err() == nil {
-				l.warn([]string{err.Error() + "; open the address above yourself"})
+				l.warn([]string{err.Error() + "; open the address above yourself, or try " + string(l.printed)})
 			}
 		case err = <-came:
 			waits = false

@@ -200,17 +200,17 @@ func TestBrowserThatNeverComesBack(t *testing.T) {
 	}
 }
 
-func TestNoBrowserHere(t *testing.T) {
+func TestBrowserHere(t *testing.T) {
 	for _, name := range []string{"SSH_CONNECTION", "SSH_TTY", "WSL_DISTRO_NAME", "WSL_INTEROP", "DISPLAY", "WAYLAND_DISPLAY"} {
 		t.Setenv(name, "")
 	}
 	t.Setenv("DISPLAY", ":0")
-	if noBrowserHere() {
+	if isRemote() || !hasDisplay() {
 		t.Error("a display is not used")
 	}
 	for _, name := range []string{"SSH_CONNECTION", "SSH_TTY", "WSL_DISTRO_NAME", "WSL_INTEROP"} {
 		t.Setenv(name, "x")
-		if !noBrowserHere() {
+		if !isRemote() {
 			t.Errorf("%s is ignored", name)
 		}
 		t.Setenv(name, "")

@@ -3,6 +3,7 @@ package cli
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"broker/internal/fault"
@@ -26,7 +27,18 @@ func TestFindLogout(t *testing.T) {
 	if name, err := findLogout(set, "ci"); err != nil || name != "ci" {
 		t.Errorf("ci: %q, %v", name, err)
 	}
-	if _, err := findLogout(set, "dev"); !fault.Is(err, fault.NotFound) || fault.Of(err).Hint != "broker logout corp" {
-		t.Errorf("dev: %v, hint %q", err, fault.Of(err).Hint)
+	for typed, left := range map[string]string{"dev": "", "de": "de"} { // "de" may be a login that no file names
+		name, err := findLogout(set, typed)
+		if !fault.Is(err, fault.NotFound) || fault.Of(err).Hint != "broker logout corp" || name != left {
+			t.Errorf("%s: %q, %v, hint %q", typed, name, err, fault.Of(err).Hint)
+		}
+	}
+	const old = "https://old.awsapps.com/start"
+	if name, err := findLogout(set, old+"/#"); !fault.Is(err, fault.NotFound) || name != old {
+		t.Errorf("a portal: %q, %v", name, err)
+	}
+	if _, err := findLogout(set, "coprp"); !fault.Is(err, fault.NotFound) ||
+		!strings.Contains(err.Error(), `did you mean "corp"`) {
+		t.Errorf("coprp: %v", err)
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/urfave/cli/v2"
+
+	"broker/internal/fault"
 )
 
 // ManPage returns the manual page broker(1), with every command and option, in the macros of man(7). date is the
@@ -35,10 +37,10 @@ func ManPage(date, version string) []byte {
 		m.command("broker", c)
 	}
 	m.line(".SH EXIT STATUS")
-	for _, e := range exitCodes {
+	for _, e := range fault.ExitCodes {
 		m.line(".TP")
-		m.line("%d", e.code)
-		m.line("%s", prose(e.meaning))
+		m.line("%d", e.Code)
+		m.line("%s", prose(e.Meaning))
 	}
 	m.line(".PP")
 	m.line("%s", prose("`broker exec` returns the exit code of the command that it runs."))
@@ -51,23 +53,6 @@ func ManPage(date, version string) []byte {
 	m.line(".BR brokerd (8),")
 	m.line(".BR aws (1)")
 	return []byte(m.String())
-}
-
-// exitCodes are the exit codes of broker and credproc.
-var exitCodes = []struct {
-	code    int
-	meaning string
-}{
-	{0, "success"},
-	{1, "failed; the message says why"},
-	{2, "wrong usage"},
-	{3, "no such profile or source"},
-	{4, "an MFA code is needed and nobody can be asked, or the code was wrong"},
-	{5, "no daemon answers, and none could be started"},
-	{6, "AWS denied the call"},
-	{7, "Broker or its keyring is locked"},
-	{8, "not confirmed"},
-	{130, "interrupted"},
 }
 
 // manual builds a manual page.
@@ -88,8 +73,10 @@ func (m *manual) command(path string, c *cli.Command) {
 	switch {
 	case len(c.Subcommands) == 0:
 		usage += " [OPTIONS]"
-	case acts(c):
+	case acts(c) && !takesNames(c):
 		usage += " [COMMAND] [OPTIONS]"
+	case acts(c):
+		usage += " [OPTIONS]"
 	default:
 		usage += " COMMAND"
 	}
@@ -124,16 +111,18 @@ func (m *manual) command(path string, c *cli.Command) {
 
 // signs replaces the characters that roff would interpret or print as others, see groff_char(7). A minus stays a
 // minus and does not become a hyphen, so that commands can be copied from the page.
-var signs = strings.NewReplacer(`\`, `\e`, "-", `\-`, "'", `\(aq`, "`", `\(ga`, "^", `\(ha`, "~", `\(ti`, `"`, `\(dq`)
+func signs(s string) string {
+	return strings.NewReplacer(`\`, `\e`, "-", `\-`, "'", `\(aq`, "`", `\(ga`, "^", `\(ha`, "~", `\(ti`, `"`, `\(dq`).Replace(s)
+}
 
 // literal escapes text that a person types.
-func literal(s string) string { return guarded(signs.Replace(s)) }
+func literal(s string) string { return guarded(signs(s)) }
 
 // prose escapes a sentence. Text between backquotes becomes bold.
 func prose(s string) string {
 	var b strings.Builder
 	for i, part := range strings.Split(s, "`") {
-		if part = signs.Replace(part); i%2 == 1 {
+		if part = signs(part); i%2 == 1 {
 			part = `\fB` + part + `\fR`
 		}
 		b.WriteString(part)

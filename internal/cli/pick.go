@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"os"
+	"os/signal"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"broker/internal/audit"
 	"broker/internal/fault"
 	"broker/internal/profiles"
+	"broker/internal/tty"
 )
 
 // pickProfile lets the person at the terminal choose a profile. The most recently used profiles come first. Without
@@ -86,18 +88,20 @@ func rows(list []profiles.Summary) []string {
 // moment before. Therefore pick compares the choice with the typed text. It rejects a line that does not match the
 // text, and asks before it takes a line that is not the best match.
 //
-// Errors: fault.Interrupted after Ctrl-C, fault.NotConfirmed if nothing was chosen (Esc, the end of ctx),
-// fault.Failed if the terminal cannot be used.
+// Errors: fault.Interrupted after Ctrl-C or a signal, fault.NotConfirmed if nothing was chosen (Esc), fault.Failed if
+// the terminal cannot be used.
 func (p *program) pick(ctx context.Context, title string, lines []string) (int, error) {
-	tty, err := p.openTerminal()
+	person, err := p.openTerminal()
 	if err != nil {
 		return 0, err
 	}
-	defer func() { _ = tty.Close() }()
+	defer func() { _ = person.Close() }()
 	p.echo.restore()
-	if state, err := term.GetState(int(tty.Fd())); err == nil {
-		defer func() { _ = term.Restore(int(tty.Fd()), state) }()
+	if state, err := term.GetState(int(person.Fd())); err == nil {
+		defer func() { _ = term.Restore(int(person.Fd()), state) }()
 	}
+	signals := make(chan os.Signal, 1)
+	tty.NotifyEnd(signals)
 	ended := make(chan struct{})
 	go endOnSignal(ctx, ended)
 	color := "--color=16"
@@ -108,13 +112,14 @@ func (p *program) pick(ctx context.Context, title string, lines []string) (int, 
 		"--no-separator", color, "--no-mouse", "--bind=ctrl-c:print("+interruptedKey+")+accept-or-print-query",
 		"--prompt="+title+"> ", "--header=type a part; Enter takes it, Esc leaves")
 	close(ended)
+	signal.Stop(signals) // returns when a signal that ended fzf has reached signals, too
 	nothing := fault.New(fault.NotConfirmed, "nothing was chosen")
 	switch {
 	case err != nil:
 		return 0, err
-	case slices.Contains(said, interruptedKey):
+	case slices.Contains(said, interruptedKey), len(signals) > 0, ctx.Err() != nil:
 		return 0, fault.ErrInterrupted
-	case len(said) != 2 || ctx.Err() != nil:
+	case len(said) != 2:
 		return 0, nothing
 	}
 	query, chosen := said[0], said[1]
@@ -129,7 +134,7 @@ func (p *program) pick(ctx context.Context, title string, lines []string) (int, 
 		return 0, nothing
 	case chosen != fit[0]:
 		_, line, _ := strings.Cut(chosen, "\t")
-		answer, err := tty.line(ctx, "Take "+strings.Join(strings.Fields(line), " ")+"? [y/N] ")
+		answer, err := person.line(ctx, "Take "+strings.Join(strings.Fields(line), " ")+"? [y/N] ")
 		if err != nil {
 			return 0, err
 		}

@@ -60,9 +60,6 @@ func (p *program) policyCommand() *cli.Command {
 				Flags: []cli.Flag{partitionFlag(), formatFlag()},
 				Action: func(c *cli.Context) error {
 					of, err := p.policyPartition(c)
-					if err == nil {
-						err = none(c)
-					}
 					if err != nil {
 						return err
 					}
@@ -75,13 +72,8 @@ func (p *program) policyCommand() *cli.Command {
 				UsageText: "broker policy read-only\nbroker policy read-only --format terraform",
 				Description: "Attach it to the read-only role of a production account, beside ReadOnlyAccess. Its sessions can then assume\n" +
 					"no other role, and change no user or role, whatever else is allowed.",
-				Flags: []cli.Flag{formatFlag()},
-				Action: func(c *cli.Context) error {
-					if err := none(c); err != nil {
-						return err
-					}
-					return p.printPolicy(c)(policy.ReadOnly())
-				},
+				Flags:  []cli.Flag{formatFlag()},
+				Action: func(c *cli.Context) error { return p.printPolicy(c)(policy.ReadOnly()) },
 			},
 		},
 	}

@@ -75,7 +75,8 @@ type profileJSON struct {
 	PermissionSet string   `json:"permission_set,omitempty"`
 	ReadOnly      bool     `json:"read_only,omitempty"`
 	Confirm       string   `json:"confirm,omitempty"`  // when Broker asks before it hands out a session
-	Bypassed      string   `json:"bypassed,omitempty"` // why AWS tools do not keep confirm and read_only
+	Agents        string   `json:"agents,omitempty"`   // the values of the setting, strictest first
+	Bypassed      string   `json:"bypassed,omitempty"` // why AWS tools do not keep confirm, agents and read_only
 	Source        string   `json:"source,omitempty"`
 	Region        string   `json:"region,omitempty"`
 	Linked        bool     `json:"linked"`
@@ -85,9 +86,6 @@ type profileJSON struct {
 }
 
 func (p *program) profilesList(c *cli.Context) error {
-	if err := none(c); err != nil {
-		return err
-	}
 	set, err := p.set()
 	if err != nil {
 		return err
@@ -106,6 +104,7 @@ func (p *program) profilesList(c *cli.Context) error {
 					s.PermissionSet,
 					s.ReadOnly,
 					s.Guard.String(),
+					s.Guard.Agents.String(),
 					s.Bypassed,
 					s.Source,
 					s.Region,
@@ -131,7 +130,7 @@ func (p *program) profilesList(c *cli.Context) error {
 		}
 		w.row(append(cellsOf(s), s.Source, linked)...)
 		for _, note := range []string{s.Problem, s.Bypassed} {
-			if note != "" {
+			if note != "" && p.paths.Door == "" { // a door has the profiles, whatever the registry says
 				notes = append(notes, under(s.Name, note))
 			}
 		}
@@ -158,10 +157,28 @@ func cellsOf(s profiles.Summary) []string {
 	if s.ReadOnly {
 		role += " (read-only)"
 	}
-	if !s.Guard.IsZero() {
+	if s.Guard.Confirm != profiles.Never || s.Guard.Production {
 		role += " (guarded)"
 	}
+	if agents := s.Guard.Agents.String(); agents != "" {
+		role += " (agents: " + agents + ")"
+	}
 	return []string{name, s.AccountID, role, s.Region}
+}
+
+// agentsText says for people what coding agents get.
+func agentsText(words string) string {
+	var list []string
+	for word := range strings.SplitSeq(words, ", ") {
+		if text := map[string]string{
+			"read-only": "read-only sessions",
+			"ask":       "a session after a yes in a window",
+			"deny":      "no session",
+		}[word]; text != "" {
+			list = append(list, text)
+		}
+	}
+	return strings.Join(list, ", and ")
 }
 
 // roleOf returns the name of a profile's role or permission set.
@@ -198,6 +215,7 @@ type planJSON struct {
 	TokenFile string      `json:"web_identity_token_file,omitempty"`
 	Command   string      `json:"credential_process,omitempty"`
 	Confirm   string      `json:"confirm,omitempty"` // when Broker asks before it hands out a session
+	Agents    string      `json:"agents,omitempty"`  // the values of the setting, strictest first
 	Steps     []stepJSON  `json:"steps"`
 	Values    []valueJSON `json:"values"`
 	Notes     []string    `json:"notes,omitempty"`
@@ -273,6 +291,7 @@ func (p *program) describe(typed string) (planJSON, *session.Plan, *profiles.Set
 		Kind:    string(plan.Source.Kind), StartURL: plan.Source.StartURL, Login: plan.Source.ARN,
 		TokenFile: plan.Source.TokenFile, Command: plan.Source.Command,
 		Confirm: chain.Guard.String(),
+		Agents:  chain.Guard.Agents.String(),
 		Notes:   plan.Notes,
 		Values:  []valueJSON{},
 	}
@@ -375,8 +394,8 @@ func (p *program) profilesShow(c *cli.Context) error {
 		{"profile", plan.Profile}, {"source", plan.Source}, {"portal", plan.StartURL}, {"login", plan.Login},
 		{"token file", plan.TokenFile}, {"program", plan.Command}, {"account", account}, {"permission set", set},
 		{"region", plan.Region}, {"role", last.RoleARN},
-		{"rights", rights(last.ReadOnly)}, {"to confirm", plan.Confirm}, {"external id", last.ExternalID},
-		{"mfa device", plan.Steps[0].MFASerial},
+		{"rights", rights(last.ReadOnly)}, {"to confirm", plan.Confirm}, {"agents", agentsText(plan.Agents)},
+		{"external id", last.ExternalID}, {"mfa device", plan.Steps[0].MFASerial},
 	} {
 		if row[1] != "" {
 			w.row(row[0], row[1])

@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
+	"syscall"
 
 	"broker/internal/atomicfile"
 	"broker/internal/audit"
@@ -105,5 +108,24 @@ func writeFault(path string, err error) error {
 	case errors.Is(err, atomicfile.ErrReadOnly):
 		return fault.New(fault.Failed, "%w", err).WithHint("%s", record.Mend(path, fault.Hintf("chmod u+w %s", path)))
 	}
-	return fault.New(fault.Failed, "write %s: %w", path, err)
+	f := fault.New(fault.Failed, "write %s: %w", path, err)
+	if at, ok := errors.AsType[*fs.PathError](err); ok && at.Path == path {
+		f = fault.New(fault.Failed, "%w", err) // it names the file
+	}
+	if _, ok := errors.AsType[syscall.Errno](err); ok {
+		f = f.WithHint("%s", record.Unwritten(writtenIn(path, err), err))
+	}
+	return f
+}
+
+// writtenIn returns the directory in which the write of a file failed. It is another one if the file is a link.
+func writtenIn(path string, err error) string {
+	switch at, ok := errors.AsType[*fs.PathError](err); {
+	case !ok || !filepath.IsAbs(at.Path):
+		return filepath.Dir(path)
+	case at.Op == "write in":
+		return at.Path
+	default:
+		return filepath.Dir(at.Path)
+	}
 }

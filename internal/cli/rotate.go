@@ -35,7 +35,7 @@ func (p *program) rotateCommand() *cli.Command {
 			"deletes the old key after the grace period. Sessions go on, and running programs notice nothing. The secret\n" +
 			"of the new key goes straight into the keyring. If a rotation stops halfway, both keys work.",
 		Flags: []cli.Flag{
-			daysFlag("grace", "delete the old key after this time, such as `24h` or 7d", 24*time.Hour),
+			spanFlag("grace", "delete the old key after this time, such as `24h` or 7d", 24*time.Hour),
 			&cli.BoolFlag{Name: "resume", Usage: "continue a rotation that has stopped; with --grace, set when the old key is deleted"},
 			&cli.BoolFlag{Name: "undo", Usage: "use the old key again, and delete the new one"},
 			&cli.BoolFlag{Name: "dry-run", Usage: "show the keys and what would happen"},

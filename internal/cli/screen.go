@@ -43,9 +43,9 @@ func columns(w io.Writer) int {
 	return wide
 }
 
-// isTerminal reports whether a reader is a terminal.
-func isTerminal(r io.Reader) bool {
-	f, ok := r.(*os.File)
+// isTerminal reports whether an input or output is a terminal.
+func isTerminal(stream any) bool {
+	f, ok := stream.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 

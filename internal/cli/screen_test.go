@@ -92,6 +92,16 @@ func TestListOfProfiles(t *testing.T) {
 			t.Errorf("%d columns: %v\n%s\nwant\n%s", tt.width, err, b.String(), tt.want)
 		}
 	}
+	for want, guard := range map[string]profiles.Guard{
+		"r (guarded)":                 {Production: true},
+		"r (agents: deny, read-only)": {Agents: profiles.Agents{ReadOnly: true, Deny: true}},
+		"r (guarded) (agents: ask)":   {Confirm: profiles.Always, Agents: profiles.Agents{Ask: true}},
+	} {
+		s := profiles.Summary{Name: "p", RoleARN: "arn:aws:iam::444455556666:role/r", Guard: guard}
+		if got := cellsOf(s)[2]; got != want {
+			t.Errorf("%+v: %q, want %q", guard, got, want)
+		}
+	}
 	if got := rows([]profiles.Summary{s}); len(got) != 1 ||
 		got[0] != "product_prod_paul  444455556666  allow-admin-from-security-account  eu-west-1" {
 		t.Errorf("to pick from: %q", got)

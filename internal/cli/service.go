@@ -30,43 +30,33 @@ func (p *program) serviceCommand() *cli.Command {
 				Usage: "install or update the service of this user",
 				UsageText: "broker service install --dry-run\n" +
 					"broker service install",
-				Flags: []cli.Flag{&cli.BoolFlag{Name: "dry-run", Usage: "print the files, and write nothing"}},
-				Action: func(c *cli.Context) error {
-					if err := none(c); err != nil {
-						return err
-					}
-					return p.serviceInstall(c.Context, c.Bool("dry-run"))
-				},
+				Flags:  []cli.Flag{&cli.BoolFlag{Name: "dry-run", Usage: "print the files, and write nothing"}},
+				Action: func(c *cli.Context) error { return p.serviceInstall(c.Context, c.Bool("dry-run")) },
 			},
 			{
 				Name:      "uninstall",
 				Usage:     "stop the service and remove its files",
 				UsageText: "broker service uninstall",
-				Action:    p.noArguments(p.serviceUninstall),
+				Action:    func(c *cli.Context) error { return p.serviceUninstall(c.Context) },
 			},
 			{
 				Name:      "status",
 				Usage:     "show what is installed, what runs and who started it",
 				UsageText: "broker service status",
 				Flags:     []cli.Flag{jsonFlag()},
-				Action: func(c *cli.Context) error {
-					if err := none(c); err != nil {
-						return err
-					}
-					return p.serviceStatus(c.Context, c.Bool("json"))
-				},
+				Action:    func(c *cli.Context) error { return p.serviceStatus(c.Context, c.Bool("json")) },
 			},
 			{
 				Name:      "restart",
 				Usage:     "replace the running daemon with this version",
 				UsageText: "broker service restart",
-				Action:    p.noArguments(p.serviceRestart),
+				Action:    func(c *cli.Context) error { return p.serviceRestart(c.Context) },
 			},
 			{
 				Name:      "stop",
 				Usage:     "stop the daemon and its socket until the next start",
 				UsageText: "broker service stop",
-				Action:    p.noArguments(p.serviceStop),
+				Action:    func(c *cli.Context) error { return p.serviceStop(c.Context) },
 			},
 		},
 	}
@@ -81,15 +71,6 @@ func (p *program) serviceStop(ctx context.Context) error {
 		p.say("%s starts no daemon until you log in again or run: %s", host.name, host.byHand)
 	}
 	return p.stopDaemon(ctx)
-}
-
-func (p *program) noArguments(do func(context.Context) error) cli.ActionFunc {
-	return func(c *cli.Context) error {
-		if err := none(c); err != nil {
-			return err
-		}
-		return do(c.Context)
-	}
 }
 
 // serviceDaemon returns the daemon that a service would run.

@@ -28,12 +28,7 @@ func (p *program) setupCommand() *cli.Command {
 			&cli.BoolFlag{Name: "dry-run", Usage: "show what it would do, and write nothing"},
 			&cli.BoolFlag{Name: "yes", Usage: "do not ask"},
 		},
-		Action: func(c *cli.Context) error {
-			if err := none(c); err != nil {
-				return err
-			}
-			return p.setUp(c.Context, c.Bool("dry-run"), c.Bool("yes"))
-		},
+		Action: func(c *cli.Context) error { return p.setUp(c.Context, c.Bool("dry-run"), c.Bool("yes")) },
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 	"broker/internal/profiles"
 )
 
-// span is a duration on the command line, in whole seconds and with units, such as 30m or 1h30m.
+// span is a duration on the command line, in whole seconds and with units, such as 30m or 7d.
 type span time.Duration
 
 // Set implements flag.Value.
@@ -34,23 +34,6 @@ func (s *span) String() string {
 	return profiles.FormatDuration(time.Duration(*s))
 }
 
-// longSpan is a span that may also be a number of days, such as 7d.
-type longSpan struct{ span }
-
-// Set implements flag.Value.
-func (s *longSpan) Set(text string) error {
-	if days, err := profiles.ParseDays(text); err == nil {
-		s.span = span(days)
-		return nil
-	}
-	return s.span.Set(text)
-}
-
-// daysFlag returns a flag that takes a span or a number of days.
-func daysFlag(name, usage string, value time.Duration) cli.Flag {
-	return &cli.GenericFlag{Name: name, Usage: usage, Value: &longSpan{span(value)}}
-}
-
 // spanFlag returns a flag that takes a span; 0 means no default.
 func spanFlag(name, usage string, value time.Duration) cli.Flag {
 	s := span(value)
@@ -71,11 +54,8 @@ func clock(t, now time.Time, layout string) string {
 
 // spanOf returns the value of a spanFlag.
 func spanOf(c *cli.Context, name string) time.Duration {
-	switch s := c.Generic(name).(type) {
-	case *span:
+	if s, ok := c.Generic(name).(*span); ok {
 		return time.Duration(*s)
-	case *longSpan:
-		return time.Duration(s.span)
 	}
 	return 0
 }

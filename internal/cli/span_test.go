@@ -8,6 +8,7 @@ import (
 func TestSpan(t *testing.T) {
 	for text, want := range map[string]time.Duration{
 		"3600s": time.Hour, "30m": 30 * time.Minute, "1h30m": 90 * time.Minute, "0": 0, "90s": 90 * time.Second,
+		"7d": 168 * time.Hour,
 	} {
 		var s span
 		if err := s.Set(text); err != nil || time.Duration(s) != want {

@@ -38,9 +38,6 @@ func (p *program) statusCommand() *cli.Command {
 			&cli.BoolFlag{Name: "watch", Usage: "refresh every two seconds until Ctrl-C"},
 		},
 		Action: func(c *cli.Context) error {
-			if err := none(c); err != nil {
-				return err
-			}
 			if c.Bool("short") {
 				if c.Bool("json") || c.Bool("watch") {
 					return fault.New(fault.Usage, "--short takes no other option").WithHint("broker status --short")
@@ -113,7 +110,7 @@ func (p *program) status(ctx context.Context, asJSON bool) error {
 	status, err := p.client.Status(ctx)
 	var warnings []string
 	if set, err := new(profiles.Store).Load(p.files()); err == nil { // otherwise the daemon reports the error
-		warnings = lines(helperTrouble(set.List()))
+		warnings = lines(helperTrouble(set.Linked()))
 	}
 	warnings = append(warnings, p.otherDaemon(ctx)...)
 	status.Warnings = append(status.Warnings, warnings...)
@@ -195,6 +192,12 @@ func (p *program) status(ctx context.Context, asJSON bool) error {
 	}
 	if err := p.printCommands(status.Commands); err != nil {
 		return err
+	}
+	if len(status.Doors) > 0 {
+		p.say("")
+		if err := p.printDoors(status.Doors); err != nil {
+			return err
+		}
 	}
 	p.warn(status.Warnings)
 	return nil

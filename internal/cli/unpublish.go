@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"strings"
+
 	"github.com/urfave/cli/v2"
 
 	"broker/internal/fault"
@@ -37,8 +39,10 @@ func (p *program) unpublish(c *cli.Context) error {
 		switch {
 		case name != "":
 			p.say("%s: no longer published", fault.Line(name))
-		case resp.Count == 0:
+		case resp.Count == 0 && len(resp.Lines) == 0:
 			p.say("nothing was published")
+		case resp.Count == 0: // they were to come back after a login or an unlock
+			p.say("%s: no longer published", fault.Line(strings.Join(resp.Lines, ", ")))
 		default:
 			p.say("removed %s; they stay valid in AWS until they expire", plural(resp.Count, "session"))
 		}

@@ -13,9 +13,6 @@ func (p *program) versionCommand() *cli.Command {
 		UsageText: "broker version\nbroker version --json",
 		Flags:     []cli.Flag{jsonFlag()},
 		Action: func(c *cli.Context) error {
-			if err := none(c); err != nil {
-				return err
-			}
 			if c.Bool("json") {
 				return p.printJSON(version.Get())
 			}
