@@ -22,7 +22,7 @@ func TestBadInput(t *testing.T) {
 	long := strings.Repeat("a", 120<<10) // the longest argument that Linux allows
 	rows := []struct {
 		name string
-		prep func(t *testing.T, h *house) // prepares a house that has a key and a seed
+		prep func(t *testing.T, h *house) // prepares a house of its own, which has a key and a seed
 		args []string                     // default: credproc product_prod_paul
 		code string
 		says string
@@ -141,11 +141,13 @@ func TestBadInput(t *testing.T) {
 		{name: "STS down", prep: func(t *testing.T, h *house) { must(t, h.sim.stop()) }, code: "1", says: "cannot reach"},
 		{name: "plain http to another machine", prep: registry("sts_endpoint = http://127.0.0.1", "sts_endpoint = http://192.0.2.1"), code: "1", says: "sts_endpoint"},
 	}
+	shared := demo(t)
 	for _, row := range rows {
 		t.Run(row.name, func(t *testing.T) {
 			t.Parallel()
-			h := demo(t)
+			h := shared
 			if row.prep != nil {
+				h = demo(t)
 				row.prep(t, h)
 			}
 			args := row.args

@@ -207,6 +207,7 @@ func TestClientsPortalInBrowser(t *testing.T) {
 		first.waits(t, path)
 	}
 	website := browser.open("data:text/html,<title>website</title>")
+	website.shows("</title> website") // what runs before the page is there ends with it
 	website.eval("fetch('" + first.callback + "/oauth/callback?code=planted&state=planted', {mode: 'no-cors'})" +
 		".finally(() => { document.title = 'fetched' })")
 	website.shows("fetched")

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"debug/elf"
 	"fmt"
 	"os"
 	"os/exec"
@@ -85,5 +86,28 @@ credproc prod >/dev/null && broker exec prod -- env && broker status`)
 	must(t, os.Rename(filepath.Join(root, "data/.local"), filepath.Join(root, "data/.away")))
 	if r := inside("credproc prod"); r.code != 5 || r.stdout != "" || !strings.Contains(r.stderr, "hint: export BROKER_STATE_DIR=") {
 		t.Error(r)
+	}
+}
+
+// TestHelperIsStatic checks that credproc, built as the Makefile does, needs no library of the system: it is copied to
+// remote hosts and mounted into any image.
+func TestHelperIsStatic(t *testing.T) {
+	t.Parallel()
+	file, err := elf.Open(filepath.Join(binaries, "credproc"))
+	must(t, err)
+	defer func() { _ = file.Close() }()
+	needed, err := file.ImportedLibraries()
+	if err != nil || len(needed) > 0 {
+		t.Errorf("it needs %q, %v", needed, err)
+	}
+	for _, part := range file.Progs {
+		if part.Type == elf.PT_INTERP {
+			t.Error("it needs a program that loads it")
+		}
+	}
+	makefile, err := os.ReadFile("../Makefile")
+	must(t, err)
+	if !strings.Contains(string(makefile), "\nCGO_ENABLED ?= 0\n") {
+		t.Error("the Makefile builds with cgo")
 	}
 }

@@ -14,21 +14,33 @@ import (
 // TestDocs types what README and each page of docs print. It runs the `$ …` lines of console blocks in order in a
 // fresh home, and writes the ini blocks between them to the files that the text names. The house for a page has a
 // source, two profiles and a simulator; README and the guide begin with a key that is not stored yet.
-func TestDocs(t *testing.T) {
+//
+// TestDocs types the pages that people try first, and TestDocsLong the others.
+func TestDocs(t *testing.T) { testDocs(t, true) }
+
+func TestDocsLong(t *testing.T) { testDocs(t, false) }
+
+func testDocs(t *testing.T, first bool) {
+	t.Helper()
 	t.Parallel()
+	least := 13
+	if first {
+		least = 2
+	}
 	pages, err := filepath.Glob("../docs/*.md")
 	must(t, err)
 	commands := regexp.MustCompile(`(?m)^ *\$ (broker|aws|eval) `)
 	pages = slices.DeleteFunc(append(pages, "../README.md"), func(page string) bool {
 		text, err := os.ReadFile(page)
 		must(t, err)
-		return !commands.Match(text) || slices.Contains([]string{
+		isFirst := page == "../README.md" || page == "../docs/getting-started.md"
+		return isFirst != first || !commands.Match(text) || slices.Contains([]string{
 			"../docs/aws-facts.md",    // describes what AWS answers
 			"../docs/first-minute.md", // TestClientsFirstMinute runs it
 			"../docs/networks.md",     // TestLocalStackRecipe
 		}, page)
 	})
-	if len(pages) < 15 {
+	if len(pages) < least {
 		t.Fatalf("only %q have commands: the test is void", pages)
 	}
 	for _, page := range pages {

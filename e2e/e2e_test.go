@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -131,6 +132,7 @@ type house struct {
 	env  []string
 	more string // additional settings
 	sim  *simulator
+	uid  int // of the person, if it is not the one who runs the tests
 }
 
 // newHouse makes a house for a test. When the test ends, it checks that no process is left.
@@ -166,6 +168,10 @@ func openHouse(dir string) (*house, error) {
 		if err := linkOrCopy(filepath.Join(binaries, name), filepath.Join(h.bin, name)); err != nil {
 			return nil, err
 		}
+	}
+	helper := filepath.Join(h.bin, "docker-credential-broker") // as `make install` links it
+	if err := os.Symlink("broker", helper); err != nil && !errors.Is(err, os.ErrExist) {
+		return nil, err
 	}
 	words := filepath.Join(dir, "passphrase")
 	if err := os.WriteFile(words, []byte(passphrase+"\n"), 0o600); err != nil {
@@ -226,16 +232,21 @@ func (h *house) write(path, text string) error {
 	if err := os.WriteFile(path+".new", []byte(text), 0o600); err != nil {
 		return err
 	}
+	if h.uid != 0 {
+		if err := os.Chown(path+".new", h.uid, h.uid); err != nil {
+			return err
+		}
+	}
 	return os.Rename(path+".new", path)
 }
 
-// settings writes a registry: the simulator, the file keyring, and rest.
+// settings writes a registry: the simulator, the file keyring, and rest. The keyring exists and is empty.
 func (h *house) settings(rest string) error {
 	text := "[settings]\nkeyring_backend = file\n" + h.more
 	if h.sim != nil {
 		text += "sts_endpoint = " + h.sim.url + "\n"
 	}
-	return h.write(h.registry(), text+"\n"+rest)
+	return errors.Join(h.makeKeyring(), h.write(h.registry(), text+"\n"+rest))
 }
 
 // startSim starts the simulator.
@@ -274,7 +285,7 @@ func (h *house) furnish(withSeed bool) error {
 	}
 	csv := fmt.Sprintf("Access key ID,Secret access key\n%s,%s\n", keyID, keySecret)
 	file := filepath.Join(h.dir, "accessKeys.csv")
-	if err := os.WriteFile(file, []byte(csv), 0o600); err != nil {
+	if err := h.write(file, csv); err != nil {
 		return err
 	}
 	defer func() { _ = os.Remove(file) }()
@@ -347,6 +358,9 @@ func (h *house) command(name string, args ...string) *exec.Cmd {
 	cmd.Env, cmd.Dir = h.env, h.dir
 	// Without a terminal, since otherwise the person who runs the tests would be asked for codes.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if h.uid != 0 {
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(h.uid), Gid: uint32(h.uid)}
+	}
 	return cmd
 }
 
@@ -529,6 +543,17 @@ func halt(pid int) error {
 	}
 }
 
+// suspend stops a process until resume, at the latest until the end of the test.
+func suspend(t testing.TB, pid int) (resume func()) {
+	t.Helper()
+	must(t, halt(pid))
+	t.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGCONT) })
+	return func() {
+		t.Helper()
+		must(t, syscall.Kill(pid, syscall.SIGCONT))
+	}
+}
+
 // stateOf returns the letter of a process or thread, see proc_pid_stat(5), or "" if it has ended.
 func stateOf(stat string) string {
 	text, err := os.ReadFile(stat)
@@ -583,5 +608,16 @@ func isStopped(c chan struct{}) bool {
 		return true
 	default:
 		return false
+	}
+}
+
+// answerAll calls answer for each connection to a listener, until the listener is closed.
+func answerAll(l net.Listener, answer func(net.Conn)) {
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		answer(conn)
 	}
 }

@@ -54,15 +54,7 @@ func startProxy(t *testing.T, dir string) *listeningProxy {
 	must(t, err)
 	t.Cleanup(func() { _ = l.Close() })
 	p.url = "http://" + l.Addr().String()
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go p.serve(conn, config)
-		}
-	}()
+	go answerAll(l, func(conn net.Conn) { go p.serve(conn, config) })
 	return p
 }
 
@@ -184,11 +176,11 @@ func TestShellLendsNoRegistry(t *testing.T) {
 	}
 }
 
-// dumpEnv makes an mfa_process that writes its environment to a file.
+// dumpEnv makes an mfa_process that writes its environment to a file, and fails.
 func (h *house) dumpEnv(t *testing.T) (file string) {
 	t.Helper()
 	file = filepath.Join(h.dir, "environ")
-	must(t, os.WriteFile(filepath.Join(h.dir, "code"), []byte("#!/bin/sh\nenv >"+file+"\necho 000000\n"), 0o755))
+	must(t, os.WriteFile(filepath.Join(h.dir, "code"), []byte("#!/bin/sh\nenv >"+file+"\nexit 1\n"), 0o755))
 	registry("mfa_serial = ", "mfa_process = "+filepath.Join(h.dir, "code")+"\nmfa_serial = ")(t, h)
 	return file
 }
@@ -310,7 +302,7 @@ func TestAnothersHome(t *testing.T) {
 	t.Parallel()
 	needRoot(t)
 	h := newHouse(t)
-	must(t, h.settings(""))
+	must(t, errors.Join(h.settings(""), os.RemoveAll(filepath.Join(h.home, ".local"))))
 	h.give(t, nobody)
 	if r := h.in([]string{"SUDO_UID=65534"}, "credproc", "product_prod_paul"); r.code == 0 ||
 		!strings.Contains(r.stderr, "sudo") {
@@ -653,6 +645,7 @@ func TestUnitLends(t *testing.T) {
 	// Another duration makes another request, so that the earlier failure is not the answer.
 	registry("[settings]", "[settings]\nsession_duration = 11h\nhttps_proxy = http://127.0.0.1:1")(t, h)
 	before := p.connects.Load()
+	must(t, h.freshCodes())
 	if r := h.run("credproc", "product_prod_paul"); r.code == 0 ||
 		!strings.Contains(r.stderr, "the proxy http://127.0.0.1:1 (https_proxy) for sts.broker.invalid") || p.connects.Load() != before {
 		t.Errorf("the settings do not override the unit: %v", r)

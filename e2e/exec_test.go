@@ -4,7 +4,9 @@ import (
 	"bufio"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -49,6 +51,51 @@ func (h *house) grants() string {
 func (h *house) comesDown(t testing.TB) {
 	t.Helper()
 	until(t, "no files and endpoints are left", func() bool { return h.handedOut(t) == 0 })
+}
+
+// TestExecWithoutDaemon: the command that replaces `broker exec` does not get the daemon that was started for it as a
+// child, which it would have to wait for. Nor does a shell that ran credproc.
+func TestExecWithoutDaemon(t *testing.T) {
+	t.Parallel()
+	h := demo(t)
+	const children = `f=/proc/$$/task/$$/children; test -r $f || exit; read -r c < $f; echo "[$c]"`
+	for name, command := range map[string][]string{
+		"exec":         {"broker", "exec", "product_prod_paul", "--", "/bin/sh", "-c", children},
+		"exec several": {"broker", "exec", "product_prod_paul", "product_dev_paul", "--", "/bin/sh", "-c", children},
+		"credproc":     {"/bin/sh", "-c", h.bin + "/credproc product_prod_paul >/dev/null && " + children},
+	} {
+		must(t, h.stopDaemon())
+		if out := h.ok(t, command[0], command[1:]...); out != "[]\n" {
+			t.Errorf("%s: has the children %s", name, out)
+		}
+	}
+}
+
+// TestDaemonOutlivesItsStarter: the daemon goes on if the program that started it has ended before the daemon listens,
+// such as a credproc that its tool killed.
+func TestDaemonOutlivesItsStarter(t *testing.T) {
+	t.Parallel()
+	h := demo(t)
+	must(t, h.stopDaemon())
+	stdout, gone, err := os.Pipe()
+	must(t, err)
+	must(t, stdout.Close()) // nobody reads
+	stderr, said, err := os.Pipe()
+	must(t, err)
+	defer stderr.Close()
+	daemon := h.command("brokerd", "--ready-on-stdout")
+	daemon.Stdout, daemon.Stderr = gone, said
+	must(t, daemon.Start())
+	must(t, errors.Join(gone.Close(), said.Close()))
+	text, err := io.ReadAll(stderr) // until it has closed its pipes
+	if must(t, err); len(text) > 0 {
+		t.Errorf("%s", text)
+	}
+	if pid := h.daemonPID(t); pid != daemon.Process.Pid {
+		t.Errorf("the daemon is %d, not %d", pid, daemon.Process.Pid)
+	}
+	must(t, h.stopDaemon())
+	_ = daemon.Wait()
 }
 
 // TestExecChildren checks each mode of exec, however the command ends, or if it does not.
@@ -318,18 +365,12 @@ func TestSeveralOfAnOlderDaemon(t *testing.T) {
 	must(t, err)
 	defer func() { _ = l.Close() }()
 	must(t, os.Chmod(h.socket(), 0o600))
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			if line, err := bufio.NewReader(conn).ReadString('\n'); err == nil && strings.Contains(line, `"also":["product_prod_paul"]`) {
-				_, _ = conn.Write([]byte(`{"v":1,"version":"0.0.1","overlay":{"profile":"product_dev_paul","expires":"2099-01-02T15:04:05Z","aws_shared_credentials_file":"/nowhere/credentials"}}` + "\n"))
-			}
-			_ = conn.Close()
+	go answerAll(l, func(conn net.Conn) {
+		if line, err := bufio.NewReader(conn).ReadString('\n'); err == nil && strings.Contains(line, `"also":["product_prod_paul"]`) {
+			_, _ = conn.Write([]byte(`{"v":1,"version":"0.0.1","overlay":{"profile":"product_dev_paul","expires":"2099-01-02T15:04:05Z","aws_shared_credentials_file":"/nowhere/credentials"}}` + "\n"))
 		}
-	}()
+		_ = conn.Close()
+	})
 	args := []string{"exec", "product_dev_paul", "product_prod_paul", "--", "env"}
 	r := h.run("broker", args...)
 	if err := checkFailure(r, "5", "broker", args); err != nil {

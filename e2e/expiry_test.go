@@ -48,11 +48,11 @@ func robotHouse(t *testing.T, lifetime string) *house {
 // TestShortSessionsLong checks that with sessions of a few seconds, a client always gets one that works.
 func TestShortSessionsLong(t *testing.T) {
 	t.Parallel()
-	h := robotHouse(t, "3s")
-	const length = 30 * time.Second
+	h := robotHouse(t, "6s")
+	const sessions = 6
 	seen := map[string]bool{}
 	calls := 0
-	for end := time.Now().Add(length); time.Now().Before(end); calls++ {
+	for limit := time.Now().Add(2 * patience); len(seen) < sessions && time.Now().Before(limit); calls++ {
 		asked := time.Now()
 		d := h.credentials(t, "build")
 		if left := d.Expiration.Sub(asked); left <= -time.Second {
@@ -71,7 +71,7 @@ func TestShortSessionsLong(t *testing.T) {
 		time.Sleep(20 * time.Millisecond)
 	}
 	t.Logf("%d calls, %d sessions", calls, len(seen))
-	if len(seen) < 3 {
+	if len(seen) < 3 { // a slow machine sees few before they end
 		t.Errorf("only %d sessions: the test did not see one end", len(seen))
 	}
 }

@@ -3,6 +3,7 @@ package e2e
 import (
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -160,5 +161,50 @@ func TestLockEndsTheConfirmation(t *testing.T) {
 	s.waits(confirmation)
 	h.ok(t, "broker", "lock")
 	s.fails("7")
+	s.asItWas()
+}
+
+// TestTwoPromptsAtOneTerminal: a prompt that opens beside another one, here of another daemon, does not take the mode
+// of that prompt for the mode to restore.
+func TestTwoPromptsAtOneTerminal(t *testing.T) {
+	t.Parallel()
+	h, other := guarded(t), guarded(t)
+	other.ok(t, "broker", "login", "security")
+	s := h.shell(t, "sh", "-c", `credproc prod >out 2>err & echo $! >first
+		until test -e go; do sleep 0.02; done
+		env `+strings.Join(other.env, " ")+` credproc prod >out2 2>err2; echo "second $?"
+		wait $!; echo "first $?"`)
+	s.waits(confirmation)
+	text, err := os.ReadFile(filepath.Join(h.dir, "first"))
+	must(t, err)
+	first, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	must(t, err)
+	resume := suspend(t, first) // it leaves the keys to the second prompt
+	must(t, os.WriteFile(filepath.Join(h.dir, "go"), nil, 0o600))
+	s.waits(confirmation)
+	s.types("y")
+	s.waits("second 0")
+	s.asItWas()
+	resume()
+	s.types("n")
+	s.waits("first 8")
+	s.ends()
+	s.asItWas()
+}
+
+// TestTerminalAfterAYes: a client restores the terminal before it sends a yes: the prompt of the next request may open
+// before this one is answered.
+func TestTerminalAfterAYes(t *testing.T) {
+	t.Parallel()
+	h := guarded(t)
+	s := h.shell(t, "credproc", "prod")
+	s.waits(confirmation)
+	resume := suspend(t, h.daemonPID(t))
+	s.types("y")
+	until(t, "the terminal has its modes back", func() bool { return s.modes() == s.before })
+	resume()
+	if r := s.ends(); r.code != 0 { // it restored the terminal only when it gave up
+		t.Errorf("%v\n%s", r, s.shown())
+	}
 	s.asItWas()
 }

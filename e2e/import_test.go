@@ -32,7 +32,7 @@ func TestImportKilledLong(t *testing.T) {
 	h, credentials := toImport(t)
 	h.ok(t, "broker", "import", "--yes") // creates the keyring
 	h.ok(t, "broker", "import", "--undo", "--yes")
-	const rounds = 60
+	const rounds = 20
 	killed := 0
 	began := time.Now()
 	h.ok(t, "broker", "import", "--yes")
@@ -93,7 +93,12 @@ func TestImportNoSpace(t *testing.T) {
 }
 
 // TestImportWhileEdited checks that no line is lost that the user adds while keys are moved out and back.
-func TestImportWhileEdited(t *testing.T) {
+func TestImportWhileEdited(t *testing.T) { importWhileEdited(t, 1) }
+
+func TestImportWhileEditedLong(t *testing.T) { importWhileEdited(t, 3) }
+
+func importWhileEdited(t *testing.T, rounds int) {
+	t.Helper()
 	t.Parallel()
 	h, credentials := toImport(t)
 	h.ok(t, "broker", "import", "--yes")
@@ -115,7 +120,7 @@ func TestImportWhileEdited(t *testing.T) {
 		}
 		lines <- n
 	}()
-	for range 3 {
+	for range rounds {
 		h.run("broker", "import", "--yes")
 		h.run("broker", "import", "--undo", "--yes")
 	}

@@ -53,6 +53,11 @@ var backendHouses = map[string]func(*testing.T, *house){
 		if out, err := exec.Command("keyctl", "describe", "@u").CombinedOutput(); err != nil {
 			missing(t, "the kernel's keyring: "+string(out))
 		}
+		// The kernel has one keyring for each uid. That of a uid without processes is empty, whatever another test, or the
+		// person who runs the tests, keeps in theirs.
+		if os.Geteuid() == 0 {
+			h.uid = 50000 + os.Getpid()%10000
+		}
 	},
 }
 
@@ -127,15 +132,18 @@ func TestClientsKeyrings(t *testing.T) {
 			furnish(t, h)
 			must(t, h.write(h.registry(), "[settings]\nkeyring_backend = "+backend+"\nsts_endpoint = "+h.sim.url+"\n"+h.more))
 			must(t, h.write(h.awsConfig(), demoConfig))
+			must(t, h.makeKeyring())
+			if h.uid != 0 {
+				h.give(t, h.uid)
+			}
 			credentials := func(profile string) {
 				t.Helper()
 				if _, err := parseDocument(h.ok(t, "credproc", profile)); err != nil {
 					t.Error(err)
 				}
 			}
-			t.Cleanup(func() { h.run("broker", "remove", "security", "--yes") }) // all tests share the kernel's keyring
+			t.Cleanup(func() { h.run("broker", "remove", "security", "--yes") })
 
-			h.run("broker", "remove", "security", "--yes")
 			must(t, h.furnish(true))
 			if row := h.keyringRow(t, backend); row.State != "works" && backend != "file" || !row.InUse {
 				t.Errorf("%+v", row)
@@ -146,7 +154,7 @@ func TestClientsKeyrings(t *testing.T) {
 
 			// Store the item again, with its seed.
 			csv := filepath.Join(h.dir, "again.csv")
-			must(t, os.WriteFile(csv, fmt.Appendf(nil, "Access key ID,Secret access key\n%s,%s\n", keyID, keySecret), 0o600))
+			must(t, h.write(csv, fmt.Sprintf("Access key ID,Secret access key\n%s,%s\n", keyID, keySecret)))
 			h.ok(t, "broker", "add", "security", "--csv", csv)
 			must(t, h.freshCodes())
 			h.ok(t, "broker", "logout", "security")

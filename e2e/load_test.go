@@ -150,8 +150,12 @@ func TestSixteenDaemonsLong(t *testing.T) {
 				t.Fatalf("round %d: more than one daemon is running", round)
 			}
 		}
-		s, err := h.status()
-		must(t, err)
+		var s status
+		for limit := time.Now().Add(patience); !s.Running && time.Now().Before(limit); { // it has the lock, and listens soon
+			var err error
+			s, err = h.status()
+			must(t, err)
+		}
 		for _, cmd := range procs {
 			if cmd == nil {
 				continue
@@ -166,9 +170,9 @@ func TestSixteenDaemonsLong(t *testing.T) {
 	}
 }
 
-// crowd runs n clients that ask again and again until the caller calls the returned function, which returns the
-// number of requests. None may fail.
-func (h *house) crowd(t *testing.T, n int, argv ...string) (end func() int64) {
+// crowd runs n clients that ask again and again, with a pause, until the caller calls the returned function, which
+// returns the number of requests. None may fail.
+func (h *house) crowd(t *testing.T, n int, pause time.Duration, argv ...string) (end func() int64) {
 	t.Helper()
 	stop := make(chan struct{})
 	var clients sync.WaitGroup
@@ -179,7 +183,7 @@ func (h *house) crowd(t *testing.T, n int, argv ...string) (end func() int64) {
 				select {
 				case <-stop:
 					return
-				default:
+				case <-time.After(pause):
 				}
 				if r := h.run(argv[0], argv[1:]...); r.code != 0 {
 					t.Errorf("%v: %v", argv, r)

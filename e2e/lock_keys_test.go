@@ -410,7 +410,7 @@ func (h *house) commandTree(t *testing.T) []string {
 			word, _, _ := strings.Cut(strings.TrimSpace(line), "\t")
 			below = append(below, word)
 		}
-		groups := []string{"mfa", "profiles", "keyring", "service", "log", "policy", "accounts"}
+		groups := []string{"mfa", "profiles", "keyring", "service", "log", "policy", "accounts", "token"}
 		if len(path) > 0 && !slices.Contains(groups, path[len(path)-1]) {
 			leaves = append(leaves, strings.Join(path, " "))
 			return
@@ -442,8 +442,11 @@ func TestEveryCommandWhileLocked(t *testing.T) {
 		"keyring test": nil, "keyring migrate": {"--to", "pass"},
 		"login": {"security"}, "exec": {prod, "--", "env"}, "shell": {prod}, "export": {prod}, "publish": {prod},
 		"console": {prod, "--print"},
+		"forward": {prod, "--for", "1h", "--name", "x"},
 		"allow":   {prod, "--reason", "x"}, "elevate": {prod, "--reason", "x"},
 		"accounts list": {prod}, "accounts check": {},
+		"token eks": {prod, "--cluster", "main"}, "token rds": {prod, "--host", "db:5432", "--user", "paul"},
+		"token codeartifact": {prod, "--domain", "team"},
 	}
 	harmless := map[string][]string{
 		"deny": {prod}, "lock": {}, "log": {}, "log verify": {}, "log who": nil, "logout": {}, "unpublish": {}, "status": {}, "doctor": {}, "explain": {prod}, "version": {}, "help": {},
@@ -452,6 +455,7 @@ func TestEveryCommandWhileLocked(t *testing.T) {
 		"profiles link": {"--all", "--dry-run"},
 		"policy trust":  {}, "policy group": {}, "policy self-service": {}, "policy read-only": {},
 		"service status": {},
+		"token docker":   {"list"}, // for get, token.txtar
 		// Commands that the test does not run: they would prompt, wait or leave something behind.
 		"unlock": nil, "daemon": nil, "profiles unlink": nil, "profiles alias": nil, "profiles generate": nil,
 		"profiles sync":   nil,

@@ -195,16 +195,21 @@ func TestLockedGivesNothing(t *testing.T) {
 	}
 }
 
-// TestLockUnderLoad runs fifty clients in a loop. A request after `broker lock` has returned gets nothing.
-func TestLockUnderLoad(t *testing.T) {
+// TestLockUnderLoad runs many clients in a loop. A request after `broker lock` has returned gets nothing.
+func TestLockUnderLoad(t *testing.T) { lockUnderLoad(t, 1, 20) }
+
+func TestLockUnderLoadLong(t *testing.T) { lockUnderLoad(t, 3, 50) }
+
+func lockUnderLoad(t *testing.T, rounds, clients int) {
+	t.Helper()
 	t.Parallel()
 	h := demo(t)
 	h.credentials(t, "product_prod_paul")
-	for range 3 {
+	for range rounds {
 		var locked, stop atomic.Bool
 		var given, refused atomic.Int64
 		var wg sync.WaitGroup
-		for range 50 {
+		for range clients {
 			wg.Go(func() {
 				for !stop.Load() {
 					after := locked.Load()
@@ -225,7 +230,7 @@ func TestLockUnderLoad(t *testing.T) {
 			})
 		}
 		wait := func(what string, n *atomic.Int64) {
-			for limit := time.Now().Add(patience); n.Load() < 100 && !t.Failed(); time.Sleep(5 * time.Millisecond) {
+			for limit := time.Now().Add(patience); n.Load() < int64(2*clients) && !t.Failed(); time.Sleep(5 * time.Millisecond) {
 				if time.Now().After(limit) {
 					t.Errorf("%d were %s", n.Load(), what)
 				}
@@ -344,5 +349,10 @@ func TestStateThatCannotBeWritten(t *testing.T) {
 	if r.code != 0 || !strings.Contains(r.stderr, "cannot save whether Broker is locked") ||
 		!strings.Contains(r.stderr, "the daemon has no log: "+state+"/daemon.log cannot be opened") {
 		t.Errorf("status: %v", r)
+	}
+	r = h.asOther(t, nobody, "broker", "daemon", "--stop")
+	if r.code != 1 || !strings.HasPrefix(r.stderr, "broker: the daemon is locked and was not stopped: ") ||
+		h.daemonProcess() == 0 {
+		t.Errorf("stop: %v", r)
 	}
 }

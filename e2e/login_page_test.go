@@ -167,3 +167,35 @@ func TestRemoteLoginOnATerminal(t *testing.T) {
 	}
 	h.credentials(t, "paul")
 }
+
+// TestTwoFirstLogins: two logins ask for the first passphrase of the keyring. The one that comes second uses the
+// keyring of the other, and asks again if its passphrase does not open that.
+func TestTwoFirstLogins(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t)
+	h.env = append(h.env, "BROKER_KEYRING_PASSPHRASE_FILE=")
+	must(t, h.startSim())
+	must(t, h.settings("[source paul]\nlogin_session = arn:aws:iam::111122223333:user/paul\nregion = eu-west-1\n"))
+	var seats []*seat
+	for range 2 {
+		s := h.sit(t, "broker", "login", "paul", "--remote")
+		s.waits("New passphrase: ")
+		seats = append(seats, s)
+	}
+	for i, typed := range []string{passphrase, "the words of another person"} {
+		seats[i].types(typed)
+		seats[i].waits("The same again: ")
+		seats[i].types(typed)
+		if i > 0 {
+			seats[i].waits("Passphrase of the keyring: ")
+			seats[i].types(passphrase)
+		}
+		seats[i].waits("Text from the page: ")
+	}
+	for _, s := range seats {
+		s.keys("\x03")
+		if r := s.ends(); r.code != 130 {
+			t.Errorf("ended with %v", r)
+		}
+	}
+}

@@ -192,9 +192,9 @@ func TestSecondCodeIsAwaitedLong(t *testing.T) {
 func TestNoCodeTwiceAfterKillLong(t *testing.T) {
 	t.Parallel()
 	// A device has three codes at the start and one more every 30 s, so the rounds need this many devices.
-	const rounds, sources = 200, 60
+	const rounds, sources = 40, 14
 	h, serials := many(t, sources)
-	must(t, h.sim.fault(`{"kind":"delay","action":"GetSessionToken","hold_seconds":0.3,"times":-1}`))
+	must(t, h.sim.fault(`{"kind":"delay","action":"GetSessionToken","hold_seconds":2,"times":-1}`))
 	kills, lost := 0, 0
 	for round := 0; kills < rounds && !t.Failed(); round++ {
 		source := round % sources
@@ -214,7 +214,7 @@ func TestNoCodeTwiceAfterKillLong(t *testing.T) {
 			for !isStopped(stop) {
 				n, err := h.sim.count("GetSessionToken")
 				if pid := h.daemonProcess(); err == nil && pid != 0 && n > before {
-					time.Sleep(time.Duration(kills%8) * 40 * time.Millisecond)
+					time.Sleep(time.Duration(kills%8) * 100 * time.Millisecond)
 					killed <- kill(pid) == nil
 					return
 				}

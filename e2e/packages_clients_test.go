@@ -29,6 +29,7 @@ import (
 const packaged = `/usr/bin/broker 711
 /usr/bin/brokerd 711
 /usr/bin/credproc 755
+/usr/bin/docker-credential-broker -> broker
 /usr/lib/systemd/user/broker.service 644
 /usr/lib/systemd/user/broker.socket 644
 /usr/share/bash-completion/completions/broker 644

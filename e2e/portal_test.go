@@ -35,7 +35,6 @@ func portal(t testing.TB, simArgs ...string) *house {
 	h := newHouse(t)
 	must(t, h.startSim(simArgs...))
 	must(t, h.settings(""))
-	must(t, h.makeKeyring())
 	must(t, h.write(h.awsConfig(), portalConfig))
 	browser := fmt.Appendf(nil, "#!/bin/sh\necho \"$@\" >>%s\n", h.opened())
 	for _, name := range []string{"xdg-open", "browser"} {
@@ -100,6 +99,7 @@ func TestPortalCrowdLong(t *testing.T) {
 			must(t, h.sim.post("lives", `{"access_token_seconds":2}`))
 			h.logsIn(t, "my-sso")
 			must(t, h.sim.post("lives", `{}`))
+			h.ok(t, "broker", "daemon", "--stop") // it would refresh the token
 			until(t, "the access token expires", func() bool { return h.portalState(t).Sessions[0].AccessTokens == 0 })
 		},
 		"refused": func(t *testing.T, h *house) {

@@ -152,7 +152,7 @@ func TestEndsLong(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
 	h.credentials(t, "product_prod_paul")
-	end := h.crowd(t, 16, "credproc", "product_prod_paul")
+	end := h.crowd(t, 16, 0, "credproc", "product_prod_paul")
 	pid := h.daemonPID(t)
 	for range rounds {
 		for _, sig := range []syscall.Signal{syscall.SIGKILL, syscall.SIGTERM} {
@@ -173,7 +173,7 @@ func TestLeaversLong(t *testing.T) {
 	h := demo(t)
 	h.credentials(t, "product_prod_paul")
 	pid := h.daemonPID(t)
-	end := h.crowd(t, 4, "credproc", "product_prod_paul")
+	end := h.crowd(t, 4, 0, "credproc", "product_prod_paul")
 	for range rounds * 10 {
 		conn, err := net.Dial("unix", h.socket())
 		must(t, err)

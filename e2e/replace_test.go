@@ -201,17 +201,11 @@ func olderRole() int {
 	}
 	told := make(chan os.Signal, 1)
 	signal.Notify(told, syscall.SIGTERM)
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			_, _ = conn.Read(make([]byte, 4096))
-			_, _ = fmt.Fprintln(conn, `{"v":1,"version":"0.0.9","error":{"kind":"usage","message":"the daemon knows no verb \"handover\"; it is version 0.0.9"}}`)
-			_ = conn.Close()
-		}
-	}()
+	go answerAll(l, func(conn net.Conn) {
+		_, _ = conn.Read(make([]byte, 4096))
+		_, _ = fmt.Fprintln(conn, `{"v":1,"version":"0.0.9","error":{"kind":"usage","message":"the daemon knows no verb \"handover\"; it is version 0.0.9"}}`)
+		_ = conn.Close()
+	})
 	fmt.Println("ready")
 	<-told
 	if os.Getenv("E2E_DEAF") != "" {

@@ -77,7 +77,7 @@ sys.exit(0 if hasattr(c.ContainerProvider, "ENV_VAR_AUTH_TOKEN_FILE") else 3)
 func TestClientsServerBoto3(t *testing.T) {
 	found := installed("python3")
 	h := serverHouse(t)
-	short := robotHouse(t, "3s")
+	short := robotHouse(t, "6s")
 	ran := 0
 	for _, program := range found {
 		if h.run(program, "-c", "import boto3").code != 0 {
@@ -102,7 +102,7 @@ func TestClientsServerBoto3(t *testing.T) {
 					short.env = append(short.env, kv)
 				}
 			}
-			out := short.ok(t, "broker", "exec", "build", "--mode", "server", "--", program, "-c", botoPoller, short.sim.url, "17")
+			out := short.ok(t, "broker", "exec", "build", "--mode", "server", "--", program, "-c", botoPoller, short.sim.url, "34")
 			right("build", "arn:aws:sts::222233334444:assumed-role/build/", out)
 			t.Log(strings.TrimSpace(out))
 		})

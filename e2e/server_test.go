@@ -203,8 +203,8 @@ func TestServerRestart(t *testing.T) {
 // without a failed call.
 func TestServerOutlivesLong(t *testing.T) {
 	t.Parallel()
-	h := robotHouse(t, "3s")
-	h.env = append(h.env, "E2E_ROLE=poller", "E2E_FOR=17s", "E2E_STS="+h.sim.url, "E2E_ARN=arn:aws:sts::222233334444:assumed-role/build/", "AWS_EC2_METADATA_DISABLED=true")
+	h := robotHouse(t, "6s")
+	h.env = append(h.env, "E2E_ROLE=poller", "E2E_FOR=34s", "E2E_STS="+h.sim.url, "E2E_ARN=arn:aws:sts::222233334444:assumed-role/build/", "AWS_EC2_METADATA_DISABLED=true")
 	out := h.ok(t, "broker", "exec", "build", "--mode", "server", "--", selfProgram(t))
 	var calls, sessions int
 	if _, err := fmt.Sscanf(out, "%d calls, %d sessions, none failed", &calls, &sessions); err != nil || sessions < 5 {

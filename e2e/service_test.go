@@ -137,7 +137,7 @@ func TestActivationLong(t *testing.T) {
 			}
 		})
 	}
-	for round := range 20 {
+	for round := range 8 {
 		var pid int64
 		until(t, "a daemon is started", func() bool {
 			pid = m.pid.Load()
@@ -186,7 +186,7 @@ func TestActivationLong(t *testing.T) {
 func TestActivationAfterLong(t *testing.T) {
 	t.Parallel()
 	h := demo(t)
-	for round := range 20 {
+	for round := range 8 {
 		h.credentials(t, "product_prod_paul")
 		by, before := h.startedBy(t)
 		if by != "on demand" {
@@ -238,7 +238,9 @@ func TestActivationRefused(t *testing.T) {
 func otherBuild(t testing.TB, version string) string {
 	t.Helper()
 	dir := t.TempDir()
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w -X "+modulePath()+"/internal/version.release="+version, "-o", dir+"/",
+	// The flags are those of build, so that only linking is left to do.
+	cmd := exec.Command("go", "build", "-trimpath", "-tags", "urfave_cli_no_docs",
+		"-ldflags", "-s -w -X "+modulePath()+"/internal/version.release="+version, "-o", dir+"/",
 		"../cmd/broker", "../cmd/brokerd")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -290,7 +292,7 @@ func TestUpgradeLong(t *testing.T) {
 			}
 		})
 	}
-	for round := range 20 {
+	for round := range 8 {
 		pid := h.daemonPID(t)
 		put(builds[round%2])
 		// The old daemon needs its vault process. A logout also drops requests in flight, so none may be running.
@@ -330,17 +332,11 @@ func TestOtherVersions(t *testing.T) {
 			l, err := net.Listen("unix", h.socket())
 			must(t, err)
 			defer l.Close()
-			go func() {
-				for {
-					conn, err := l.Accept()
-					if err != nil {
-						return
-					}
-					_, _ = conn.Read(make([]byte, 4096))
-					_, _ = fmt.Fprintln(conn, answer)
-					_ = conn.Close()
-				}
-			}()
+			go answerAll(l, func(conn net.Conn) {
+				_, _ = conn.Read(make([]byte, 4096))
+				_, _ = fmt.Fprintln(conn, answer)
+				_ = conn.Close()
+			})
 			r := h.run("credproc", "product_prod_paul")
 			if r.code == 0 || !strings.Contains(r.stderr, "\nhint: broker service restart\n") {
 				t.Error(r)

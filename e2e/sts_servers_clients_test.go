@@ -265,6 +265,10 @@ role_arn = arn:aws:iam::210987654321:role/path/reader
 source_profile = base
 read_only = true
 session_tags = why={reason}
+[profile agents]
+role_arn = arn:aws:iam::123456789012:role/agents
+source_profile = other
+agents = read-only
 `))
 	h.ok(t, "broker", "add", "other", "--from-env", "--no-verify")
 	get := func(what string) string {
@@ -334,4 +338,13 @@ session_tags = why={reason}
 	expect(asked("broker", "exec", "reader", "--", "true"), reader)
 	h.ok(t, "broker", "deny", "reader", "--everywhere")
 	expect(asked("broker", "exec", "reader", "--", "true")) // the read-only session again
+
+	// A coding agent gets a session of its own, whatever a person has.
+	full := map[string]string{"RoleArn": "arn:aws:iam::123456789012:role/agents"}
+	expect(asked("broker", "exec", "agents", "--", "true"), full)
+	limited = maps.Clone(full)
+	limited[policy] = readOnly
+	expect(asked("env", "CLAUDECODE=1", "broker", "exec", "agents", "--", "true"), limited)
+	expect(asked("env", "GEMINI_CLI=1", "broker", "exec", "agents", "--", "true"))
+	expect(asked("broker", "exec", "agents", "--", "true"))
 }
