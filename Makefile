@@ -15,8 +15,9 @@ build = CGO_ENABLED=$(CGO_ENABLED) $(GO) build -trimpath -buildvcs=$(vcs) -tags 
 export BROKER_CLIENTS ?= $(if $(XDG_CACHE_HOME),$(XDG_CACHE_HOME),$(HOME)/.cache)/broker-clients
 npm_packages := serverless@3.40.0 osls@4.3.1 aws-sdk@2.1693.0 aws-cdk@2.1148.1 \
 	@aws-sdk/client-sts@3.1169.0 @aws-sdk/credential-providers@3.1169.0 aws-crt@1.33.2 \
-	@cloud-copilot/iam-simulate@0.1.173
+	@cloud-copilot/iam-simulate@0.1.173 @devcontainers/cli@0.89.0
 moto := moto[server]==5.2.1
+crane := github.com/google/go-containerregistry/cmd/crane@v0.22.1
 
 # How long `make soak` takes.
 SOAK ?= 1h
@@ -60,7 +61,7 @@ demo: build ## show Broker with a simulated AWS; KEEP=1 opens a shell at the end
 # docs/testing.md says which test belongs to which target. Most packages wait more than they compute, so more of them
 # run in parallel than there are processors.
 test: ## run the quick tests; needs nothing but Go
-	$(GO) test -p 4 -skip 'Long$$' ./...
+	$(GO) test -p 6 -parallel 8 -timeout 20m -skip 'Long$$' ./...
 
 # A process writes its counters when it ends, to a directory that is fixed at build time, because Broker passes no
 # variable on that would name it. Processes of other users write there too, so it is world-writable. TestHardenedFirst
@@ -78,7 +79,7 @@ cover: ## show which share of the statements the quick tests run, by package; bi
 		END { for (p in all) printf "%5.1f%% %5d of %5d  %s\n", 100 * run[p] / all[p], run[p], all[p], p }' bin/cover.out | sort -n
 
 test-long: ## run the tests whose names end in Long: rounds, storms, kills, deadlines, every keyring
-	$(GO) test -p 4 -timeout 20m -run 'Long$$' ./...
+	$(GO) test -p 4 -timeout 40m -run 'Long$$' ./...
 
 golangci   = v2.15.0
 misspell   = v0.8.0
@@ -131,7 +132,11 @@ deps-clients: ## install the software for test-clients, on Debian, as root
 		pinentry-tty pinentry-curses zenity kdialog xvfb xdotool \
 		rclone s3cmd restic ceph-mon ceph-osd ceph-common radosgw chromium \
 		pass gnupg git keyutils libkf5wallet-bin systemd gcc libc6-dev \
-		dpkg mandoc groff-base libarchive-tools zbar-tools
+		dpkg mandoc groff-base libarchive-tools zbar-tools faketime \
+		openssh-client openssh-server podman podman-compose crun uidmap catatonit
+	command -v kubectl >/dev/null || \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends kubernetes-client
+	command -v docker >/dev/null || DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends docker.io
 	@if command -v node >/dev/null && command -v npm >/dev/null; then \
 		mkdir -p '$(BROKER_CLIENTS)' && cd '$(BROKER_CLIENTS)' && \
 		install='npm install --prefix . --save-exact --ignore-scripts --no-audit --no-fund --no-progress --loglevel error $(npm_packages)'; \
@@ -140,6 +145,7 @@ deps-clients: ## install the software for test-clients, on Debian, as root
 		echo 'MISSING: node and npm. The tests of Serverless, osls, CDK and the JS SDKs cannot run without them.' >&2; \
 	fi
 	mkdir -p '$(BROKER_CLIENTS)'
+	GOBIN='$(BROKER_CLIENTS)/bin' $(GO) install $(crane)
 	cd e2e/testdata/clients/miniogo && $(GO) build -o '$(BROKER_CLIENTS)/miniogo' .
 	@command -v moto_server >/dev/null || \
 		{ python3 -m venv '$(BROKER_CLIENTS)/moto' && '$(BROKER_CLIENTS)/moto/bin/pip' install -q '$(moto)'; } || \
@@ -166,6 +172,7 @@ layout:
 		'$(root)/share/fish/vendor_completions.d' '$(root)/$(dir $(LICENSEFILE))'
 	install -m $(mode) $(BIN)/broker $(BIN)/brokerd '$(root)/bin'
 	install -m 755 $(BIN)/credproc '$(root)/bin'
+	ln -sf broker '$(root)/bin/docker-credential-broker'
 	install -m 644 internal/cli/completion/broker.bash '$(root)/share/bash-completion/completions/broker'
 	install -m 644 internal/cli/completion/broker.zsh '$(root)/$(ZSH)/_broker'
 	install -m 644 internal/cli/completion/broker.fish '$(root)/share/fish/vendor_completions.d/broker.fish'
@@ -182,7 +189,7 @@ endif
 uninstall: ## stop the daemon and remove the files that install put below PREFIX
 	@if [ -z '$(DESTDIR)' ] && [ -x '$(PREFIX)/bin/broker' ]; then \
 		'$(PREFIX)/bin/broker' service uninstall; '$(PREFIX)/bin/broker' daemon --stop; fi || true
-	rm -f '$(root)/bin/broker' '$(root)/bin/brokerd' '$(root)/bin/credproc' \
+	rm -f '$(root)/bin/broker' '$(root)/bin/brokerd' '$(root)/bin/credproc' '$(root)/bin/docker-credential-broker' \
 		'$(root)/share/bash-completion/completions/broker' \
 		'$(root)/share/bash-completion/completions/credproc' \
 		'$(root)/$(ZSH)/_broker' \

@@ -26,7 +26,7 @@ func TestHintsAreQuoted(t *testing.T) {
 	// Hints from another process of Broker come from the wire or a pipe and are used unchanged. Package system
 	// builds the commands icacls and chmod around a word that is already quoted.
 	converts := map[string]bool{
-		"internal/wire/json.go": true, "internal/vault/caller.go": true, "internal/brokerd/start.go": true,
+		"internal/wire/json.go": true, "internal/vault/caller.go": true, "internal/client/launch.go": true,
 		"internal/client/start.go": true,
 	}
 	exempt := map[string]bool{"internal/system/system_unix.go": true, "internal/system/system_windows.go": true}

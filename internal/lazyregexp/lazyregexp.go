@@ -9,11 +9,19 @@ import (
 )
 
 // Regexp is a lazily compiled pattern; see package regexp.
-type Regexp struct{ compiled func() *regexp.Regexp }
+type Regexp struct {
+	pattern string
+	once    sync.Once
+	regexp  *regexp.Regexp
+}
 
-// New returns a Regexp for a pattern. An invalid pattern panics on first use.
-func New(pattern string) *Regexp {
-	return &Regexp{sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(pattern) })}
+// New returns a Regexp for a pattern. An invalid pattern panics on first use. The compiler initializes a package
+// variable that New sets, so it costs nothing when a program starts.
+func New(pattern string) *Regexp { return &Regexp{pattern: pattern} }
+
+func (r *Regexp) compiled() *regexp.Regexp {
+	r.once.Do(func() { r.regexp = regexp.MustCompile(r.pattern) })
+	return r.regexp
 }
 
 // MatchString is regexp.Regexp.MatchString.
