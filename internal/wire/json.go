@@ -272,9 +272,8 @@ var ErrStranger = errors.New("the program on the socket is not Broker's daemon")
 // ErrTooLong is returned for a line over MaxLine.
 var ErrTooLong = errors.New("the line is longer than 64 KiB")
 
-// Object returns a struct as a JSON object on one line, without the fields that are zero. Each field needs a name in its
-// tag, or it keeps its own. encoding/json would first analyze the types of all fields, which takes credproc longer than
-// the answer of the daemon.
+// Object returns a struct as a JSON object on one line, without the fields that are zero. A field without a name in its
+// tag keeps its own. encoding/json would first analyze the types of all fields, a tenth of credproc's run time.
 func Object(v any) ([]byte, error) {
 	var b bytes.Buffer
 	b.WriteByte('{')
